@@ -1,0 +1,32 @@
+"""A passage as a LangChain ``Document``: the one place where the metadata's names are decided."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.documents import Document
+
+from chinese_alpaca_rag.library.records import Passage
+
+
+def passage_document(passage: Passage, score: float | None = None) -> Document:
+    """The passage's text with its place; ``score`` (higher is better) only where it was searched for.
+
+    ``start`` and ``end`` are offsets in code points into the page's stored text, ``position`` counts
+    passages from 0 within the file, ``page`` from 1.
+    """
+    metadata: dict[str, Any] = {
+        "source": passage.source,
+        "title": passage.title,
+        "page": passage.page,
+        "page_label": passage.page_label,
+        "page_kind": passage.page_kind,
+        "start": passage.start,
+        "end": passage.end,
+        "heading": passage.heading,
+        "position": passage.position,
+        "passage_id": passage.id,
+    }
+    if score is not None:
+        metadata["score"] = score
+    return Document(id=str(passage.id), page_content=passage.text, metadata=metadata)
