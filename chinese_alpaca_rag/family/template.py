@@ -1,0 +1,296 @@
+"""Messages to token ids, by each model's own template, with every stretch of ids labelled.
+
+Text from documents and people can hold the template's own marks (``[INST]`` is ordinary text to the
+family's tokenizer). Such a mark is spelt out in single characters: the text stays as it is, the ids
+are not the template's.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final, Literal
+
+from chinese_alpaca_rag.errors import CheckpointError, NotAChatModelError, WrongUsageError
+from chinese_alpaca_rag.family.catalogue import CATALOGUE, ModelCard, TemplateName, chat_sibling
+from chinese_alpaca_rag.family.marks import MarkBreaker
+from chinese_alpaca_rag.family.tokenizer import FamilyTokenizer
+from chinese_alpaca_rag.language import Words
+
+Role = Literal["system", "user", "assistant"]
+SpanRole = Literal["control", "template", "system", "user", "assistant"]
+
+DEFAULT_SYSTEM: Final = "You are a helpful assistant. 你是一个乐于助人的助手。"
+LONG_ANSWER_SYSTEM: Final = DEFAULT_SYSTEM + "请你提供专业、有逻辑、内容真实、有价值的详细回复。"
+
+# What the first generation was shown before every instruction (Stanford Alpaca, without its Input field).
+_STANFORD_SYSTEM: Final = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message."""
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True)
+class Span:
+    """The ids ``start`` to ``end`` (exclusive) and where they come from.
+
+    "system", "user" and "assistant" are text that was handed in; a piece that holds characters of
+    such text and of the template counts as text.
+    """
+
+    start: int
+    end: int
+    role: SpanRole
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt as it is evaluated. The spans follow one another and cover ``ids`` without a gap."""
+
+    ids: tuple[int, ...]
+    spans: tuple[Span, ...]
+
+
+# One stretch of text before it is encoded: whose it is, and the text.
+_Part = tuple[SpanRole, str]
+
+
+def render_prompt(
+    template: str, turns: Sequence[Turn], tokenizer: FamilyTokenizer, *, continue_answer: bool = False
+) -> Prompt:
+    """The prompt of ``turns`` (system texts first, then user and assistant in turn) in ``template``.
+
+    Texts of one role that follow one another are joined by a newline. An empty system text is as
+    none: the model's own stands there. Answers are closed as the model was trained to close them;
+    with ``continue_answer`` the last one is left open, to be continued. Raises ``WrongUsageError``
+    for turns in another order, ``CheckpointError`` for a template that cannot be rendered.
+    """
+    known = _TEMPLATES.get(template)
+    if known is None:
+        raise _not_rendered(template)
+    system, dialogue = _in_order(turns)
+    if continue_answer and dialogue[-1].role != "assistant":
+        raise _out_of_order(
+            "要续写回答，最后一条消息必须是回答。", "To continue an answer, the last message must be one."
+        )
+    writer = _Writer(tokenizer, MarkBreaker(tokenizer, known.marks, known.fixed_texts))
+    known.write(writer, system, dialogue, continue_answer)
+    return writer.prompt()
+
+
+def chat_template(card: ModelCard) -> TemplateName:
+    """The template that ``card`` was trained with. Raises ``NotAChatModelError`` for a base model."""
+    if card.template is not None:
+        return card.template
+    sibling = chat_sibling(card)
+    zh, en = (
+        (f"请换用对应的指令模型：--model {sibling.name}", f"Use its chat model: --model {sibling.name}")
+        if sibling
+        else ("请换用指令模型：alpaca-rag models list", "Use a chat model: alpaca-rag models list")
+    )
+    raise NotAChatModelError(
+        Words(
+            zh=f"{card.name} 是基座模型，只会续写文本，不能按指令回答。",
+            en=f"{card.name} is a base model: it continues text and follows no instruction.",
+        ),
+        hint=Words(zh=zh, en=en),
+    )
+
+
+class _Writer:
+    """Collects ids and spans. Each call of ``text`` is one SentencePiece encoding."""
+
+    def __init__(self, tokenizer: FamilyTokenizer, breaker: MarkBreaker) -> None:
+        self._tokenizer = tokenizer
+        self._breaker = breaker
+        self._ids: list[int] = []
+        self._spans: list[Span] = []
+
+    def begin(self) -> None:
+        self._append([self._tokenizer.bos_id], "control")
+
+    def end(self) -> None:
+        self._append([self._tokenizer.eos_id], "control")
+
+    def text(self, *parts: _Part) -> None:
+        """Encode the joined text of ``parts`` at once, break foreign marks, and label what belongs to whom."""
+        whole = "".join(text for _, text in parts)
+        ids, ends = self._tokenizer.encode_with_ends(whole)
+        foreign = _foreign_marks(whole, parts, self._breaker.marks)
+        if foreign:
+            ids, ends = self._breaker.respell(ids, ends, whole, foreign)
+        cuts = _cuts(ends, parts)
+        for (role, _), (first, last) in zip(parts, pairwise(cuts), strict=True):
+            self._append(ids[first:last], role)
+
+    def prompt(self) -> Prompt:
+        return Prompt(tuple(self._ids), tuple(self._spans))
+
+    def _append(self, ids: Sequence[int], role: SpanRole) -> None:
+        if ids:
+            self._spans.append(Span(len(self._ids), len(self._ids) + len(ids), role))
+            self._ids.extend(ids)
+
+
+def _foreign_marks(whole: str, parts: Sequence[_Part], marks: re.Pattern[str]) -> list[tuple[int, int]]:
+    """The marks in ``whole`` of which at least one character was handed in, by start and end."""
+    handed_in = []
+    position = 0
+    for role, text in parts:
+        if role != "template" and text:
+            handed_in.append((position, position + len(text)))
+        position += len(text)
+    return [
+        match.span()
+        for match in marks.finditer(whole)
+        if any(match.start() < last and first < match.end() for first, last in handed_in)
+    ]
+
+
+def _cuts(ends: Sequence[int], parts: Sequence[_Part]) -> list[int]:
+    """The index of ids at which each part begins, and the end; a shared piece goes to the text handed in."""
+    cuts = [0]
+    position = 0
+    for (role, text), (following, _) in pairwise(parts):
+        position += len(text)
+        cut = bisect_right(ends, position)
+        shared = cut < len(ends) and (ends[cut - 1] if cut else 0) < position
+        if shared and role != "template" and following == "template":
+            cut += 1
+        cuts.append(max(cut, cuts[-1]))
+    return [*cuts, len(ends)]
+
+
+def _write_alpaca_2(writer: _Writer, system: str, dialogue: Sequence[Turn], continue_answer: bool) -> None:
+    """Each question is BOS and one encoding; each answer is encoded on its own and closed by EOS."""
+    for number, turn in enumerate(dialogue):
+        if turn.role == "assistant":
+            writer.text(("assistant", turn.text))
+            if not (continue_answer and number == len(dialogue) - 1):
+                writer.end()
+            continue
+        writer.begin()
+        if number == 0:
+            opening: list[_Part] = [
+                ("template", "[INST] <<SYS>>\n"),
+                ("system", system or DEFAULT_SYSTEM),
+                ("template", "\n<</SYS>>\n\n"),
+            ]
+        else:
+            opening = [("template", "[INST] ")]
+        writer.text(*opening, ("user", turn.text), ("template", " [/INST]"))
+
+
+def _write_stanford_alpaca(writer: _Writer, system: str, dialogue: Sequence[Turn], continue_answer: bool) -> None:
+    """BOS and one encoding of everything, as the first generation's programs build it from text."""
+    parts: list[_Part] = [("system", system or _STANFORD_SYSTEM)]
+    for turn in dialogue:
+        if turn.role == "assistant":
+            parts.append(("assistant", turn.text))
+        else:
+            parts += [
+                ("template", "\n\n### Instruction:\n\n"),
+                ("user", turn.text),
+                ("template", "\n\n### Response:\n\n"),
+            ]
+    writer.begin()
+    writer.text(*parts)
+    if dialogue[-1].role == "assistant" and not continue_answer:
+        writer.end()
+
+
+def _write_ziya2(writer: _Writer, system: str, dialogue: Sequence[Turn], continue_answer: bool) -> None:
+    """BOS and one encoding: turns joined by newlines, each behind its speaker's mark."""
+    parts: list[_Part] = [("system", system), ("template", "\n")] if system else []
+    for number, turn in enumerate(dialogue):
+        newline = "\n" if number else ""
+        if turn.role == "user":
+            parts += [("template", f"{newline}<human>:"), ("user", turn.text), ("template", "\n<bot>:")]
+        else:
+            parts.append(("assistant", turn.text))
+    writer.begin()
+    writer.text(*parts)
+    if dialogue[-1].role == "assistant" and not continue_answer:
+        writer.end()
+
+
+@dataclass(frozen=True)
+class _Template:
+    """``marks`` finds the letters by which the marks in ``fixed_texts``, the template's own words, are known."""
+
+    marks: re.Pattern[str]
+    fixed_texts: tuple[str, ...]
+    write: Callable[[_Writer, str, Sequence[Turn], bool], None]
+
+
+_TEMPLATES: Final[dict[str, _Template]] = {
+    "alpaca-2": _Template(
+        # All four marks end in one of these; "INST" followed by "]" is what the model knows them by.
+        re.compile(r"INST\]|SYS>>"),
+        ("[INST] <<SYS>>\n", "\n<</SYS>>\n\n", "[INST] ", " [/INST]"),
+        _write_alpaca_2,
+    ),
+    "stanford-alpaca": _Template(
+        re.compile(r"(?<=### )(?:Instruction|Response):"),
+        ("\n\n### Instruction:\n\n", "\n\n### Response:\n\n"),
+        _write_stanford_alpaca,
+    ),
+    "ziya2": _Template(
+        re.compile(r"(?<=<)(?:human|bot)>:"),
+        ("<human>:", "\n<human>:", "\n<bot>:"),
+        _write_ziya2,
+    ),
+}
+
+
+def _in_order(turns: Sequence[Turn]) -> tuple[str, list[Turn]]:
+    """The system text, and the dialogue with neighbours of one role joined; it begins with a user's turn."""
+    leading = 0
+    while leading < len(turns) and turns[leading].role == "system":
+        leading += 1
+    system = "\n".join(turn.text for turn in turns[:leading] if turn.text)
+    dialogue: list[Turn] = []
+    for turn in turns[leading:]:
+        if turn.role == "system":
+            raise _out_of_order(
+                "系统消息只能放在对话开头。", "A system message may only stand at the head of a conversation."
+            )
+        if dialogue and dialogue[-1].role == turn.role:
+            dialogue[-1] = Turn(turn.role, f"{dialogue[-1].text}\n{turn.text}")
+        else:
+            dialogue.append(turn)
+    if not dialogue or dialogue[0].role != "user":
+        raise _out_of_order("对话必须以用户消息开始。", "A conversation begins with a user's message.")
+    return system, dialogue
+
+
+def _out_of_order(zh: str, en: str) -> WrongUsageError:
+    return WrongUsageError(
+        Words(zh=zh, en=en),
+        hint=Words(
+            zh="消息顺序：系统（可省略）、用户、回答、用户、回答……",
+            en="The order of messages: system (may be left out), user, answer, user, answer, and so on.",
+        ),
+    )
+
+
+def _not_rendered(template: str) -> CheckpointError:
+    """A template without its tokenizer would be a silently wrong prompt: say which models do work."""
+    names = ", ".join(card.name for card in CATALOGUE if card.template in _TEMPLATES and card.generation == 2)
+    return CheckpointError(
+        Words(
+            zh=f"还不支持 {template} 模板：它需要另一种分词器（不是 SentencePiece）。",
+            en=f"The template {template} is not supported yet: it needs another tokenizer than SentencePiece.",
+        ),
+        hint=Words(zh=f"可以使用的模型：{names}", en=f"Models that work: {names}"),
+    )
