@@ -1,0 +1,137 @@
+"""``chat_alpaca``: a model by name or path, with the class that its files need.
+
+A name is looked up in the models folder, then in the Hugging Face cache as it stands on disk. Nothing
+is ever fetched: where the weights are missing, the error holds the command that fetches them.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from langchain_core.language_models import BaseChatModel
+from pydantic import ValidationError
+
+from chinese_alpaca_rag.errors import ModelNotFoundError, UnknownModelError, WrongUsageError
+from chinese_alpaca_rag.family.catalogue import CATALOGUE, ModelCard, find_model, match_name, nearest_names
+from chinese_alpaca_rag.family.rope import plan_rope
+from chinese_alpaca_rag.family.template import chat_template
+from chinese_alpaca_rag.language import Words
+from chinese_alpaca_rag.llms.headers import header
+
+EXTRACTIVE: Final = "extractive"
+DEFAULT_MODELS_DIR: Final = Path("~/.local/share/chinese-alpaca-rag/models")
+
+
+def chat_alpaca(
+    model: str | Path = EXTRACTIVE, *, window: int | None = None, models_dir: Path | str | None = None, **options: Any
+) -> BaseChatModel:
+    """The chat model that ``model`` means: "extractive", a path, or a name of the catalogue.
+
+    ``window`` is in tokens (``None``: the trained one; the extractive reader has none and needs none).
+    ``models_dir`` is where named weights are looked for first. ``options`` are fields of the class:
+    ``temperature``, ``max_tokens``, ``n_threads`` and so on; an unknown one is refused. Weights load
+    at the first call, but everything else is checked here. Raises ``UnknownModelError``,
+    ``NotAChatModelError``, ``WindowUnreachableError``, ``ModelNotFoundError`` or ``CheckpointError``.
+    """
+    if str(model) == EXTRACTIVE:
+        from chinese_alpaca_rag.llms.extractive import ExtractiveReader
+
+        return ExtractiveReader(**options)
+    path = Path(model).expanduser()
+    if not path.exists():
+        folder = Path(models_dir or DEFAULT_MODELS_DIR).expanduser()
+        path = _find_weights(_named(str(model)), window, folder)
+    return _open(path, window, options)
+
+
+def _open(path: Path, window: int | None, options: dict[str, Any]) -> BaseChatModel:
+    fields = {"model_path": path, "window": window, **options}
+    try:
+        if header(path).format == "gguf":
+            from chinese_alpaca_rag.llms.gguf import ChatAlpacaGGUF
+
+            return ChatAlpacaGGUF.model_validate(fields)
+        from chinese_alpaca_rag.llms.huggingface import ChatAlpacaHF
+
+        return ChatAlpacaHF.model_validate(fields)
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise WrongUsageError(
+            Words(zh=f"{name} 不能是 {first['input']!r}。", en=f"{name} cannot be {first['input']!r}."),
+            hint=Words(zh=f"要求：{first['msg']}", en=f"What it takes: {first['msg']}"),
+        ) from problem
+
+
+def _named(name: str) -> ModelCard:
+    if match_name(name) is None and _looks_like_path(name):
+        near = next(near for near in nearest_names(Path(name).stem, len(CATALOGUE)) if find_model(near).kind == "chat")
+        raise UnknownModelError(
+            Words(zh=f"没有这个文件或目录：{name}", en=f"There is no such file or folder: {name}"),
+            hint=Words(
+                zh=f"请检查路径，或使用模型名称，如 {near}；全部名称：alpaca-rag models list",
+                en=f"Check the path, or use a model's name, such as {near}; all of them: alpaca-rag models list",
+            ),
+        )
+    return find_model(name)
+
+
+def _looks_like_path(name: str) -> bool:
+    return name.startswith((".", "~", "/")) or name.endswith(".gguf") or name.count("/") > 1 or "\\" in name
+
+
+def _find_weights(card: ModelCard, window: int | None, models_dir: Path) -> Path:
+    """Where the weights of ``card`` are; what can be refused without them is refused first."""
+    chat_template(card)
+    plan_rope(card, window)
+    for place in (*_places_in(models_dir, card), *_places_in_hub_cache(card)):
+        if place.is_file() or _holds_weights(place):
+            return place
+    raise _not_here(card, models_dir)
+
+
+def _places_in(models_dir: Path, card: ModelCard) -> Iterator[Path]:
+    """Where weights of ``card`` may lie in the models folder: a file, a folder by its name or by its hub name."""
+    yield models_dir / f"{card.name}.gguf"
+    for name in (card.name, f"{card.name}-gguf", card.gguf_hub, card.hub):
+        if name:
+            yield models_dir / name
+            yield models_dir / name.rpartition("/")[2]
+
+
+def _places_in_hub_cache(card: ModelCard) -> Iterator[Path]:
+    """Snapshots in the Hugging Face cache, whose layout is ``models--OWNER--NAME/{refs/main,snapshots/REVISION}``."""
+    home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
+    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
+    for hub in filter(None, (card.gguf_hub, card.hub)):
+        folder = cache / f"models--{hub.replace('/', '--')}"
+        main = folder / "refs" / "main"
+        if main.is_file():
+            yield folder / "snapshots" / main.read_text(encoding="utf-8").strip()
+
+
+def _holds_weights(folder: Path) -> bool:
+    return folder.is_dir() and any(any(folder.glob(pattern)) for pattern in ("*.gguf", "*.safetensors", "*.bin"))
+
+
+def _not_here(card: ModelCard, models_dir: Path) -> ModelNotFoundError:
+    zh, en = "", ""
+    target = shlex.quote(str(models_dir / card.name))
+    if card.gguf_hub:
+        command = f"hf download {card.gguf_hub} --include '*q4_k.gguf' --local-dir {target}"
+        zh, en = f"请运行：{command}", f"Run: {command}"
+    elif card.hub:
+        command = f"hf download {card.hub} --local-dir {target}"
+        zh, en = f"请运行：{command}", f"Run: {command}"
+    else:
+        zh = f"该模型只发布了 LoRA（{card.lora_hub}）：请先与 {card.lora_base} 合并，再用 --model 指定合并后的目录。"
+        en = f"It was released as a LoRA only ({card.lora_hub}): merge it with {card.lora_base}, "
+        en += "then name the merged folder with --model."
+    return ModelNotFoundError(
+        Words(zh=f"本机没有 {card.name} 的权重。", en=f"The weights of {card.name} are not on this machine."),
+        hint=Words(zh=zh, en=en),
+    )

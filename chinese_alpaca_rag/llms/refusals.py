@@ -1,0 +1,138 @@
+"""What a model refuses before it evaluates anything, and the words for it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+from langchain_core.exceptions import ContextOverflowError
+
+from chinese_alpaca_rag.errors import CheckpointError, ModelError, WrongUsageError
+from chinese_alpaca_rag.family.catalogue import CATALOGUE, ModelCard
+from chinese_alpaca_rag.family.checkpoint import Checkpoint
+from chinese_alpaca_rag.language import Words
+
+# What other programs call the same thing.
+_KNOWN_ELSEWHERE_AS: Final = {
+    "context_window": "window",
+    "do_sample": "temperature",
+    "max_context": "window",
+    "max_new_tokens": "max_tokens",
+    "max_output_tokens": "max_tokens",
+    "model": "model_path",
+    "model_id": "model_path",
+    "model_name": "model_path",
+    "n_ctx": "window",
+    "n_predict": "max_tokens",
+    "num_ctx": "window",
+    "repeat_penalty": "repetition_penalty",
+    "rope_alpha": "alpha",
+    "rope_freq_base": "window",
+    "rope_freq_scale": "window",
+    "rope_scaling": "window",
+    "stop_sequences": "stop",
+}
+
+
+class PromptOverflowError(ModelError, ContextOverflowError):
+    """The prompt leaves no room in the window; LangChain's own ``ContextOverflowError`` as well."""
+
+
+def prompt_overflow(prompt_tokens: int, window: int, card: ModelCard) -> PromptOverflowError:
+    """The error for a prompt of ``prompt_tokens`` in a window of ``window`` tokens."""
+    wider = prompt_tokens + 1
+    reaching = sorted(
+        (other for other in CATALOGUE if other.kind == "chat" and other.window > max(wider, card.reach)),
+        key=lambda other: (other.window, other.layers),
+    )
+    if wider <= card.reach:
+        remedy = Words(
+            zh=f"缩短对话或资料，或使用更大的窗口（最大 window={card.reach}）。",
+            en=f"Shorten what is sent, or open a wider window (window={card.reach} at most).",
+        )
+    elif reaching:
+        remedy = Words(
+            zh=f"缩短对话或资料，或换用窗口更大的模型，如 {reaching[0].name}。",
+            en=f"Shorten what is sent, or use a model with a wider window, such as {reaching[0].name}.",
+        )
+    else:
+        remedy = Words(zh="请缩短对话或资料。", en="Shorten what is sent.")
+    return PromptOverflowError(
+        Words(
+            zh=f"提示词有 {prompt_tokens} 个 token，窗口只有 {window} 个，没有回答的余地。",
+            en=f"The prompt is {prompt_tokens} tokens long; the window of {window} leaves no room for a reply.",
+        ),
+        hint=remedy,
+    )
+
+
+def check_names(owner: str, names: Collection[str], known: Sequence[str]) -> None:
+    """Raise ``WrongUsageError`` for the first of ``names`` that is not ``known``, with the nearest that is."""
+    unknown = sorted(set(names) - set(known))
+    if not unknown:
+        return
+    name = unknown[0]
+    near = [_KNOWN_ELSEWHERE_AS[name]] if _KNOWN_ELSEWHERE_AS.get(name) in known else []
+    near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    listed = ", ".join(known)
+    raise WrongUsageError(
+        Words(zh=f"{owner} 没有参数 {name}。", en=f"{owner} takes no argument called {name}."),
+        hint=Words(
+            zh=(f"是不是 {near[0]}？" if near else "") + f"可用的参数：{listed}",
+            en=(f"Did you mean {near[0]}? " if near else "") + f"It takes: {listed}",
+        ),
+    )
+
+
+def check_stops(stop: Any) -> tuple[str, ...]:
+    """``stop`` as a tuple. Raises ``WrongUsageError`` unless it is ``None`` or a list of texts, none of them empty."""
+    if stop is None:
+        return ()
+    if isinstance(stop, str) or not all(isinstance(text, str) and text for text in stop):
+        raise WrongUsageError(
+            Words(zh=f"stop 必须是非空字符串的列表，而不是 {stop!r}。", en=f"stop is a list of texts, not {stop!r}."),
+            hint=Words(zh='例如 stop=["\\n\\n"]', en='For example: stop=["\\n\\n"]'),
+        )
+    return tuple(stop)
+
+
+def nothing_to_answer() -> WrongUsageError:
+    """The error for a conversation whose last word is the model's own."""
+    return WrongUsageError(
+        Words(
+            zh="最后一条消息必须是用户消息，否则没有可回答的内容。",
+            en="The last message must be a human's: otherwise there is nothing to answer.",
+        ),
+        hint=Words(zh="请在对话末尾加上用户消息。", en="Add a human message at the end of the conversation."),
+    )
+
+
+def no_room_for_prompt(max_tokens: int, window: int) -> WrongUsageError:
+    """The error for a reply as long as the window."""
+    return WrongUsageError(
+        Words(
+            zh=f"max_tokens={max_tokens} 不小于窗口 {window}，提示词没有余地。",
+            en=f"max_tokens={max_tokens} fills the whole window of {window}: there is no room for a prompt.",
+        ),
+        hint=Words(
+            zh=f"请使用小于 {window} 的 max_tokens，或更大的窗口。",
+            en=f"Use a max_tokens below {window}, or a wider window.",
+        ),
+    )
+
+
+def wrong_format(checkpoint: Checkpoint) -> CheckpointError:
+    """The error for a checkpoint handed to the other format's class."""
+    right = {"gguf": "ChatAlpacaGGUF", "hf": "ChatAlpacaHF"}[checkpoint.format]
+    what_zh, what_en = {
+        "gguf": ("GGUF 文件", "a GGUF file"),
+        "hf": ("transformers 模型目录", "a transformers folder"),
+    }[checkpoint.format]
+    return CheckpointError(
+        Words(zh=f"{checkpoint.path} 是{what_zh}。", en=f"{checkpoint.path} is {what_en}."),
+        hint=Words(
+            zh=f"请使用 {right}，或用 chat_alpaca(路径) 自动选择。",
+            en=f"Use {right}, or chat_alpaca(path), which chooses by itself.",
+        ),
+    )

@@ -1,0 +1,111 @@
+"""Choosing the next id from logits: one sampler for every backend, so that a seed means the same on each.
+
+The order is that of transformers, for which the family's figures were chosen: repetition penalty,
+temperature, top-k, top-p. The penalty looks back over the last 64 ids of the answer and never over the
+prompt: an answer from documents has to be free to repeat their words.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Final
+
+import numpy as np
+
+from chinese_alpaca_rag.errors import ModelError, WrongUsageError
+from chinese_alpaca_rag.family.catalogue import Sampling
+from chinese_alpaca_rag.language import Words
+from chinese_alpaca_rag.llms.backend import Logits
+
+PENALISED_IDS: Final = 64
+
+
+class Sampler:
+    """The sampler of one answer; ``seed`` ``None`` draws a fresh one."""
+
+    def __init__(self, sampling: Sampling, seed: int | None) -> None:
+        self._sampling = sampling
+        self._random = np.random.default_rng(seed)
+        self._recent: deque[int] = deque(maxlen=PENALISED_IDS)
+
+    def choose(self, logits: Logits) -> int:
+        """The next id, which from then on counts as part of the answer. Raises ``ModelError`` for NaN."""
+        # The maximum of anything and NaN is NaN, so that this one number speaks for all.
+        if not math.isfinite(logits.max()):
+            raise ModelError(
+                Words(zh="模型算出的不是数（NaN 或无穷大）。", en="The model computed something that is no number."),
+                hint=Words(
+                    zh="权重可能已损坏，请重新下载；transformers 模型可改用 dtype=float32。",
+                    en="Its weights may be damaged: fetch them again. With transformers, try dtype='float32'.",
+                ),
+            )
+        scores = self._penalised(logits)
+        chosen = int(scores.argmax()) if self._sampling.temperature == 0 else self._draw(scores)
+        self._recent.append(chosen)
+        return chosen
+
+    def _penalised(self, logits: Logits) -> Logits:
+        """Positive logits of recent ids divided by the penalty, negative ones multiplied (CTRL, section 4.1)."""
+        scores = logits.copy()
+        if self._recent and self._sampling.repetition_penalty != 1.0:
+            ids = np.fromiter(set(self._recent), dtype=np.int64)
+            penalty = np.float32(self._sampling.repetition_penalty)
+            scores[ids] = np.where(scores[ids] > 0, scores[ids] / penalty, scores[ids] * penalty)
+        return scores
+
+    def _draw(self, scores: Logits) -> int:
+        ids = self._best_ids(scores)
+        best = scores[ids].astype(np.float64)
+        weights = np.exp((best - best[0]) / self._sampling.temperature)
+        cumulative = np.cumsum(weights / weights.sum())
+        # The smallest set whose probability reaches top_p; the first id always stays.
+        kept = 1 + int(np.searchsorted(cumulative[:-1], self._sampling.top_p))
+        drawn = np.searchsorted(cumulative[:kept], self._random.random() * cumulative[kept - 1], side="right")
+        return int(ids[min(int(drawn), kept - 1)])
+
+    def _best_ids(self, scores: Logits) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """The ``top_k`` ids (0: all) from the highest score down, the lower id first among equals."""
+        top_k = min(self._sampling.top_k, len(scores))
+        if top_k > 0:
+            threshold = np.partition(scores, -top_k)[-top_k]
+            ids = np.flatnonzero(scores >= threshold)
+        else:
+            ids = np.arange(len(scores))
+        ids = ids[np.argsort(-scores[ids], kind="stable")]
+        return ids[:top_k] if top_k > 0 else ids
+
+
+# For each setting: the least and the greatest value, and whether the least itself is allowed.
+_RANGES: Final = {
+    "temperature": (0.0, math.inf, True),
+    "top_k": (0, math.inf, True),
+    "top_p": (0.0, 1.0, False),
+    "repetition_penalty": (0.0, math.inf, False),
+    "max_tokens": (1, math.inf, True),
+}
+
+
+def check_sampling(sampling: Sampling, seed: int | None) -> None:
+    """Raise ``WrongUsageError`` for a setting that is no number of its range; 0 means "all" for ``top_k``."""
+    for name, (least, greatest, inclusive) in _RANGES.items():
+        value = getattr(sampling, name)
+        kinds = (int,) if isinstance(least, int) else (int, float)
+        numeric = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
+        if not numeric or value > greatest or value < least or (value == least and not inclusive):
+            raise _out_of_range(name, value, least, greatest, inclusive, whole=kinds == (int,))
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+        raise _out_of_range("seed", seed, 0, math.inf, inclusive=True, whole=True)
+
+
+def _out_of_range(
+    name: str, value: object, least: float, greatest: float, inclusive: bool, *, whole: bool
+) -> WrongUsageError:
+    bound = f"{'≥' if inclusive else '>'} {least}" + (f", ≤ {greatest}" if math.isfinite(greatest) else "")
+    return WrongUsageError(
+        Words(zh=f"{name} 不能是 {value!r}。", en=f"{name} cannot be {value!r}."),
+        hint=Words(
+            zh=f"请给一个{'整数' if whole else '数'}（{bound}），或不指定。",
+            en=f"Give a {'whole ' if whole else ''}number ({bound}), or leave it out.",
+        ),
+    )

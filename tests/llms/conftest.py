@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from chinese_alpaca_rag.llms.core import ChatAlpaca
+from chinese_alpaca_rag.llms.gguf import ChatAlpacaGGUF
+from chinese_alpaca_rag.llms.huggingface import ChatAlpacaHF
+from tests.toy_family import ToyCheckpoint, build_toy_family
+from tests.toy_tokenizer import toy_tokenizer_model
+
+OpenModel = Callable[..., ChatAlpaca]
+
+
+@pytest.fixture(autouse=True)
+def _english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALPACA_RAG_LANGUAGE", "en")
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyCheckpoint:
+    """A plain 4K chat model."""
+    return build_toy_family(tmp_path_factory.mktemp("toy"), tokenizer_model=toy_tokenizer_model())
+
+
+@pytest.fixture(scope="session")
+def toy_base(tmp_path_factory: pytest.TempPathFactory) -> ToyCheckpoint:
+    """The same as a base model."""
+    return build_toy_family(tmp_path_factory.mktemp("base"), tokenizer_model=toy_tokenizer_model(), kind="base")
+
+
+@pytest.fixture(scope="session")
+def one_thread() -> None:
+    """Models this small gain nothing from a second thread, and lose much where the tests share the machine."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def closing(one_thread: None) -> Iterator[Callable[[ChatAlpaca], ChatAlpaca]]:
+    """Takes models that are closed when the test is over."""
+    models: list[ChatAlpaca] = []
+
+    def take(model: ChatAlpaca) -> ChatAlpaca:
+        models.append(model)
+        return model
+
+    yield take
+    for model in models:
+        model.close()
+
+
+@pytest.fixture(params=["gguf", "hf"])
+def open_model(
+    request: pytest.FixtureRequest, toy: ToyCheckpoint, closing: Callable[[ChatAlpaca], ChatAlpaca]
+) -> OpenModel:
+    """Opens the toy model in one of the two formats: what is true of one backend is true of the other."""
+    kinds: dict[str, tuple[type[ChatAlpaca], dict[str, Any]]] = {
+        "gguf": (ChatAlpacaGGUF, {"model_path": toy.gguf, "n_threads": 1}),
+        "hf": (ChatAlpacaHF, {"model_path": toy.hf, "device": "cpu"}),
+    }
+    kind, place = kinds[request.param]
+
+    def open_it(**fields: Any) -> ChatAlpaca:
+        return closing(kind.model_validate({**place, **fields}))
+
+    return open_it
