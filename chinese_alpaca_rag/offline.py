@@ -7,12 +7,10 @@ environment variable says otherwise, and most of them read it once, when they ar
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 
-#: What each variable is for: LangChain's tracer, Hugging Face's hub and tokenizers, unstructured, chromadb.
+#: The switches of Hugging Face's hub, unstructured and chromadb, in that order.
 QUIET = {
-    "LANGCHAIN_TRACING_V2": "false",
-    "LANGSMITH_TRACING": "false",
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -24,28 +22,38 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 
-#: Every name under which langsmith looks for the switch that sends prompts and answers away, in its order.
-TRACING = ("LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2", "LANGSMITH_TRACING", "LANGCHAIN_TRACING")
+#: What switches LangChain's tracer, which sends prompts and answers away: the names that langsmith reads, in its
+#: order (the first that is set decides), and one of older versions.
+TRACING = (
+    "LANGSMITH_TRACING_V2",
+    "LANGCHAIN_TRACING_V2",
+    "LANGSMITH_TRACING",
+    "LANGCHAIN_TRACING",
+    "LANGCHAIN_HANDLER",
+)
 
 ALLOW_TRACING = "ALPACA_RAG_ALLOW_TRACING"
 
 
-def stay_offline(*, tracing: bool | None = None, environment: MutableMapping[str, str] | None = None) -> None:
-    """Set every variable of ``QUIET`` that is not set yet, in the process's own environment by default.
+def stay_offline(*, keep_tracing: bool | None = None, environment: MutableMapping[str, str] | None = None) -> None:
+    """Set what is not set yet of ``QUIET``, and switch tracing off, in the process's own environment by default.
 
-    A choice that the user made stays, with one exception: ``tracing=False`` switches LangChain's tracer
-    off even where the environment has it on, because it would send documents and answers to a service.
+    A choice that the user made stays, with one exception: LangChain's tracer goes off even where the
+    environment has it on, because it would send documents and answers to a service, unless
+    ``ALPACA_RAG_ALLOW_TRACING=1`` or ``keep_tracing`` says otherwise.
     """
     variables = os.environ if environment is None else environment
-    if tracing is False:
-        for name in TRACING:
-            if name in variables:
-                variables[name] = "false"
     for name, value in QUIET.items():
         variables.setdefault(name, value)
+    keep = tracing_allowed(variables) if keep_tracing is None else keep_tracing
+    chosen = [name for name in TRACING if variables.get(name, "").strip()]
+    if not (keep and chosen):
+        # Beside a user's own switch, a second one could win over it: hence all of them or none.
+        for name in (*chosen, "LANGCHAIN_TRACING_V2", "LANGSMITH_TRACING"):
+            variables[name] = "false"
 
 
-def tracing_allowed(environment: MutableMapping[str, str] | None = None) -> bool:
+def tracing_allowed(environment: Mapping[str, str] | None = None) -> bool:
     """Whether the user said that traces may leave the machine: ``ALPACA_RAG_ALLOW_TRACING=1``."""
     variables = os.environ if environment is None else environment
     return variables.get(ALLOW_TRACING, "").strip().lower() in {"1", "true", "yes", "on"}

@@ -21,11 +21,10 @@ _CLOSERS = frozenset("”’」』）】》〉〕］｝〗〙〛﹂﹄»›)]}")
 _OPENERS = frozenset("“‘「『（【《〈〔［｛〖〘〚﹁﹃«‹([{\"'")
 # After these the sentence goes on, whatever mark stood before: “好！”，他说。
 _CONTINUATIONS = frozenset("，、,：:")
-_ABBREVIATIONS = frozenset(
-    """
-    mr mrs ms dr prof st jr sr no nos vol fig figs eq eqs sec ch pp ed eds vs etc inc ltd co corp dept est approx
-    e.g i.e cf al viz jan feb mar apr jun jul aug sep sept oct nov dec u.s u.k
-    """.split()
+_ABBREVIATION = re.compile(
+    r"mr|mrs|ms|dr|prof|st|jr|sr|nos?|vol|figs?|eqs?|sec|ch|pp|eds?|vs|etc|inc|ltd|co|corp|dept|est|approx"
+    r"|e\.g|i\.e|cf|al|viz|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|u\.s|u\.k",
+    re.IGNORECASE,
 )
 
 
@@ -118,7 +117,7 @@ def _dots_end(text: str, start: int, end: int, sentence_start: int, stop: int) -
     word = text[word_start:start].strip("".join(_OPENERS))
     is_list_number = word.isdigit() and not text[sentence_start:word_start].strip()
     is_initial = len(word) == 1 and word.isupper()
-    return not (is_list_number or is_initial or word.casefold() in _ABBREVIATIONS)
+    return not (is_list_number or is_initial or _ABBREVIATION.fullmatch(word))
 
 
 def _character_behind_closers(text: str, position: int, stop: int) -> str:

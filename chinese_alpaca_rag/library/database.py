@@ -1,11 +1,11 @@
 """The library's SQLite file: its tables, how it is opened and checked, and SQLite's errors in the kit's words.
 
-Layout (``user_version`` 1)::
+Layout (``user_version`` 1; a change of these tables or of the rules in ``terms.py`` is another version)::
 
     files ──< pages ──< stretches      the text of a page, in stretches of at most STRETCH characters
       └────< passages                  offsets into a page's text; no second copy of the text
     passage_terms                      FTS5 without content, one row a passage: title, heading and body terms
-    about                              which version of ``terms.py`` the index was made by
+    about                              the version of Unicode that the terms were made with
 
 Text that SQLite cannot hold as UTF-8 (lone surrogates, as in the names of files that are not UTF-8)
 is stored with ``surrogatepass`` and comes back the same.
@@ -16,66 +16,78 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from chinese_alpaca_rag.errors import LibraryError, LibraryFormatError, LibraryNotFoundError
+from chinese_alpaca_rag.errors import LibraryBusyError, LibraryError, LibraryFormatError, LibraryNotFoundError
 from chinese_alpaca_rag.language import Words
-from chinese_alpaca_rag.library.terms import TERMS_VERSION
 
 FILE_NAME = "library.sqlite3"
 APPLICATION_ID = 0x41524147  # "ARAG"
 FORMAT = 1
 STRETCH = 4096
+BUSY_SECONDS = 5.0
 
-_SCHEMA = """
-CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE files (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    path TEXT NOT NULL UNIQUE,
-    sha256 TEXT NOT NULL,
-    title TEXT NOT NULL,
-    format TEXT NOT NULL,
-    page_kind TEXT NOT NULL,
-    encoding TEXT NOT NULL,
-    missing TEXT NOT NULL,
-    parser TEXT NOT NULL,
-    size INTEGER NOT NULL,
-    modified_ns INTEGER NOT NULL,
-    ingested_at TEXT NOT NULL,
-    pages INTEGER NOT NULL,
-    passages INTEGER NOT NULL
-);
-CREATE INDEX files_by_content ON files (sha256);
-CREATE TABLE pages (
-    id INTEGER PRIMARY KEY,
-    file_id INTEGER NOT NULL REFERENCES files (id) ON DELETE CASCADE,
-    number INTEGER NOT NULL,
-    label TEXT NOT NULL,
-    UNIQUE (file_id, number)
-);
-CREATE TABLE stretches (
-    page_id INTEGER NOT NULL REFERENCES pages (id) ON DELETE CASCADE,
-    start INTEGER NOT NULL,
-    text TEXT NOT NULL,
-    PRIMARY KEY (page_id, start)
-) WITHOUT ROWID;
-CREATE TABLE passages (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    file_id INTEGER NOT NULL REFERENCES files (id) ON DELETE CASCADE,
-    page_id INTEGER NOT NULL REFERENCES pages (id) ON DELETE CASCADE,
-    position INTEGER NOT NULL,
-    start INTEGER NOT NULL,
-    "end" INTEGER NOT NULL,
-    heading TEXT NOT NULL,
-    UNIQUE (file_id, position)
-);
-CREATE INDEX passages_by_page ON passages (page_id);
-CREATE VIRTUAL TABLE passage_terms USING fts5 (
-    title, heading, body, content='', columnsize=1, tokenize="ascii tokenchars '-./:_''+@\\&~#'"
-);
-"""
+_SCHEMA = (
+    "CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    """
+    CREATE TABLE files (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        path TEXT NOT NULL UNIQUE,
+        sha256 TEXT NOT NULL,
+        title TEXT NOT NULL,
+        format TEXT NOT NULL,
+        page_kind TEXT NOT NULL,
+        encoding TEXT NOT NULL,
+        missing TEXT NOT NULL,
+        parser TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        modified_ns INTEGER NOT NULL,
+        ingested_at TEXT NOT NULL,
+        pages INTEGER NOT NULL,
+        passages INTEGER NOT NULL
+    )
+    """,
+    "CREATE INDEX files_by_content ON files (sha256)",
+    """
+    CREATE TABLE pages (
+        id INTEGER PRIMARY KEY,
+        file_id INTEGER NOT NULL REFERENCES files (id) ON DELETE CASCADE,
+        number INTEGER NOT NULL,
+        label TEXT NOT NULL,
+        UNIQUE (file_id, number)
+    )
+    """,
+    """
+    CREATE TABLE stretches (
+        page_id INTEGER NOT NULL REFERENCES pages (id) ON DELETE CASCADE,
+        start INTEGER NOT NULL,
+        text TEXT NOT NULL,
+        PRIMARY KEY (page_id, start)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE passages (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        file_id INTEGER NOT NULL REFERENCES files (id) ON DELETE CASCADE,
+        page_id INTEGER NOT NULL REFERENCES pages (id) ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        start INTEGER NOT NULL,
+        "end" INTEGER NOT NULL,
+        heading TEXT NOT NULL,
+        UNIQUE (file_id, position)
+    )
+    """,
+    "CREATE INDEX passages_by_page ON passages (page_id)",
+    # The terms come split already, joined by spaces; the ASCII tokenizer takes every other character as part of one.
+    """
+    CREATE VIRTUAL TABLE passage_terms USING fts5 (
+        title, heading, body, content='', tokenize="ascii tokenchars '-./:_''’+@\\&~#'"
+    )
+    """,
+)
 
 
 def open_database(folder: Path, *, create: bool, readonly: bool) -> sqlite3.Connection:
@@ -85,7 +97,7 @@ def open_database(folder: Path, *, create: bool, readonly: bool) -> sqlite3.Conn
         raise _not_a_folder(folder)
     if not path.exists():
         if not create:
-            raise not_found(folder)
+            raise _not_found(folder)
         _make_file(folder, path)
     with translated(folder):
         connection = _connect_readonly(path) if readonly else _connect(path, "rw")
@@ -98,6 +110,7 @@ def open_database(folder: Path, *, create: bool, readonly: bool) -> sqlite3.Conn
 
 
 def _make_file(folder: Path, path: Path) -> None:
+    """An empty file that only its owner reads; SQLite gives its journal the same rights."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
@@ -105,17 +118,19 @@ def _make_file(folder: Path, path: Path) -> None:
     except OSError as error:
         raise LibraryError(
             Words(zh=f"无法在 {folder} 建立知识库：{error}", en=f"Cannot make a library in {folder}: {error}"),
-            hint=Words(zh="用 --library 指定一个可写的文件夹。", en="Name a folder that can be written with --library."),
+            hint=Words(
+                zh="用 --library 指定一个可写的文件夹。", en="Name a folder that can be written with --library."
+            ),
         ) from error
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    uri = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
-    connection = sqlite3.connect(uri, uri=True, timeout=5.0, isolation_level=None, check_same_thread=False)
+    address = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
+    connection = sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.text_factory = _text
-    connection.execute("PRAGMA foreign_keys=ON")
-    connection.execute("PRAGMA trusted_schema=OFF")
-    connection.execute("PRAGMA synchronous=FULL")
+    settings = ("foreign_keys=ON", "trusted_schema=OFF")
+    for setting in (*settings, "synchronous=FULL", "secure_delete=ON") if mode == "rw" else settings:
+        connection.execute(f"PRAGMA {setting}")
     return connection
 
 
@@ -127,9 +142,13 @@ def _connect_readonly(path: Path) -> sqlite3.Connection:
     except sqlite3.OperationalError:
         connection.close()
         journal = path.with_name(path.name + "-wal")
-        if os.access(path.parent, os.W_OK) or (journal.exists() and journal.stat().st_size):
-            raise
+        effective = os.access in os.supports_effective_ids
+        if os.access(path.parent, os.W_OK, effective_ids=effective) or (journal.exists() and journal.stat().st_size):
+            raise  # immutable would leave out what the journal holds
         return _connect(path, "ro&immutable=1")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -149,46 +168,40 @@ def storable(text: str) -> str | bytes:
 def _check(connection: sqlite3.Connection, folder: Path, *, create: bool) -> None:
     if _is_blank(connection):
         if not create:
-            raise not_found(folder)
+            raise _not_found(folder)
         connection.execute("PRAGMA journal_mode=WAL")
         with transaction(connection):
-            if _is_blank(connection):
+            if _is_blank(connection):  # no other process was faster
                 _make_tables(connection)
-    application = int(connection.execute("PRAGMA application_id").fetchone()[0])
-    found = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if application != APPLICATION_ID:
-        raise LibraryFormatError(
-            Words(
-                zh=f"{folder / FILE_NAME} 是别的程序的数据库，不是知识库。",
-                en=f"{folder / FILE_NAME} is a database of another program, not a library.",
-            ),
-            hint=Words(zh="用 --library 指定另一个文件夹。", en="Name another folder with --library."),
-        )
+    found = _pragma(connection, "user_version")
+    if _pragma(connection, "application_id") != APPLICATION_ID:
+        raise _foreign(folder)
     if found != FORMAT:
         raise _other_version(folder, found)
 
 
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
 def _is_blank(connection: sqlite3.Connection) -> bool:
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    return tables == 0 and connection.execute("PRAGMA application_id").fetchone()[0] == 0
+    """Whether nothing was ever made in the file, as after a kill between making it and its tables."""
+    tables = int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+    return tables == 0 and _pragma(connection, "application_id") == 0 and _pragma(connection, "user_version") == 0
 
 
 def _make_tables(connection: sqlite3.Connection) -> None:
-    statement = ""
-    for line in _SCHEMA.splitlines():
-        statement += line + "\n"
-        if sqlite3.complete_statement(statement):
-            connection.execute(statement)
-            statement = ""
-    connection.execute("INSERT INTO about VALUES ('terms', ?)", (TERMS_VERSION,))
+    for statement in _SCHEMA:
+        connection.execute(statement)
+    connection.execute("INSERT INTO about VALUES ('unicode', ?)", (unicodedata.unidata_version,))
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version={FORMAT}")
 
 
 @contextlib.contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All of the block is kept, durably, or nothing of it."""
-    connection.execute("BEGIN IMMEDIATE")
+def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
+    """All of the block is kept, durably, or nothing of it; ``DEFERRED`` for one that only reads, of one state."""
+    connection.execute(f"BEGIN {kind}")
     try:
         yield
         connection.execute("COMMIT")
@@ -204,27 +217,14 @@ def translated(folder: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise LibraryError(
-            Words(zh=f"知识库 {folder} 无法读写：{error}", en=f"The library {folder} cannot be read or written: {error}"),
-            hint=Words(
-                zh="检查磁盘空间和文件夹权限，然后再运行一次；已写入的内容不会丢失。",
-                en="Check the disk's free space and the folder's permissions, then run again; nothing written is lost.",
-            ),
-        ) from error
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise _busy(folder) from error
+        raise _unusable(folder, error) from error
     except sqlite3.DatabaseError as error:
-        raise LibraryFormatError(
-            Words(
-                zh=f"{folder / FILE_NAME} 不是知识库，或已损坏：{error}",
-                en=f"{folder / FILE_NAME} is no library, or is damaged: {error}",
-            ),
-            hint=Words(
-                zh="把该文件移开，再重建：alpaca-rag ingest 路径… --library 新文件夹",
-                en="Move the file away and build again: alpaca-rag ingest PATH… --library NEW_FOLDER",
-            ),
-        ) from error
+        raise _damaged(folder, error) from error
 
 
-def not_found(folder: Path) -> LibraryNotFoundError:
+def _not_found(folder: Path) -> LibraryNotFoundError:
     return LibraryNotFoundError(
         Words(zh=f"{folder} 里没有知识库。", en=f"There is no library in {folder}."),
         hint=Words(
@@ -237,21 +237,67 @@ def not_found(folder: Path) -> LibraryNotFoundError:
 def _not_a_folder(folder: Path) -> LibraryFormatError:
     return LibraryFormatError(
         Words(zh=f"{folder} 是一个文件，知识库是一个文件夹。", en=f"{folder} is a file; a library is a folder."),
-        hint=Words(zh="用 --library 指定一个文件夹。", en="Name a folder with --library."),
+        hint=Words(
+            zh=f"指定文件夹，例如：--library {folder.parent}",
+            en=f"Name a folder, as in: --library {folder.parent}",
+        )
+        if folder.name == FILE_NAME
+        else Words(zh="用 --library 指定一个文件夹。", en="Name a folder with --library."),
+    )
+
+
+def _foreign(folder: Path) -> LibraryFormatError:
+    return LibraryFormatError(
+        Words(
+            zh=f"{folder / FILE_NAME} 是别的程序的数据库，不是知识库。",
+            en=f"{folder / FILE_NAME} is a database of another program, not a library.",
+        ),
+        hint=Words(zh="用 --library 指定另一个文件夹。", en="Name another folder with --library."),
     )
 
 
 def _other_version(folder: Path, found: int) -> LibraryFormatError:
-    newer = found > FORMAT
+    upgrade = Words(
+        zh="升级程序：pip install -U chinese-alpaca-rag", en="Upgrade the kit: pip install -U chinese-alpaca-rag"
+    )
+    rebuild = Words(
+        zh="用本版本重建：alpaca-rag ingest 路径… --library 新文件夹",
+        en="Build it again with this version: alpaca-rag ingest PATH… --library NEW_FOLDER",
+    )
     return LibraryFormatError(
         Words(
             zh=f"知识库 {folder} 的格式是第 {found} 版，本程序读写第 {FORMAT} 版。",
-            en=f"The library {folder} has format {found}; this version of the kit reads format {FORMAT}.",
+            en=f"The library {folder} has format {found}; this version of the kit reads and writes format {FORMAT}.",
+        ),
+        hint=upgrade if found > FORMAT else rebuild,
+    )
+
+
+def _damaged(folder: Path, error: sqlite3.Error) -> LibraryFormatError:
+    return LibraryFormatError(
+        Words(
+            zh=f"{folder / FILE_NAME} 不是知识库，或已损坏：{error}",
+            en=f"{folder / FILE_NAME} is no library, or is damaged: {error}",
         ),
         hint=Words(
-            zh="升级程序：pip install -U chinese-alpaca-rag" if newer else "用本版本重建：alpaca-rag ingest 路径… --library 新文件夹",
-            en="Upgrade the kit: pip install -U chinese-alpaca-rag"
-            if newer
-            else "Build it again with this version: alpaca-rag ingest PATH… --library NEW_FOLDER",
+            zh="把该文件移开，再重建：alpaca-rag ingest 路径… --library 新文件夹",
+            en="Move the file away and build again: alpaca-rag ingest PATH… --library NEW_FOLDER",
+        ),
+    )
+
+
+def _busy(folder: Path) -> LibraryBusyError:
+    return LibraryBusyError(
+        Words(zh=f"另一个进程正在写入知识库 {folder}。", en=f"Another process is writing the library {folder}."),
+        hint=Words(zh="等它完成后再运行一次。", en="Run this again when it is done."),
+    )
+
+
+def _unusable(folder: Path, error: sqlite3.Error) -> LibraryError:
+    return LibraryError(
+        Words(zh=f"知识库 {folder} 无法读写：{error}", en=f"The library {folder} cannot be read or written: {error}"),
+        hint=Words(
+            zh="检查磁盘空间和文件夹权限，然后再运行一次；已写入的内容不会丢失。",
+            en="Check the disk's free space and the folder's permissions, then run again; nothing written is lost.",
         ),
     )

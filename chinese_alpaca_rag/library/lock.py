@@ -9,7 +9,7 @@ import time
 import weakref
 from pathlib import Path
 
-from chinese_alpaca_rag.errors import LibraryBusyError
+from chinese_alpaca_rag.errors import LibraryBusyError, LibraryError
 from chinese_alpaca_rag.language import Words
 
 LOCK_NAME = "library.lock"
@@ -27,14 +27,22 @@ class WriterLock:
 
     @property
     def held(self) -> bool:
+        """Whether this object holds the lock."""
         return self._descriptor is not None
 
-    def acquire(self, patience: float = PATIENCE_SECONDS) -> None:
-        """Wait ``patience`` seconds for the lock; LibraryBusyError, with the holder's number, after that."""
+    def acquire(self, patience: float | None = None) -> None:
+        """Wait for the lock, ``patience`` seconds (PATIENCE_SECONDS by default).
+
+        LibraryBusyError, with the holder's number, where it stays held; LibraryError where the folder
+        cannot be written.
+        """
         if self._descriptor is not None:
             return
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
-        deadline = time.monotonic() + patience
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise _cannot_write(self.path.parent, error) from error
+        deadline = time.monotonic() + (PATIENCE_SECONDS if patience is None else patience)
         while not _lock(descriptor):
             if time.monotonic() >= deadline:
                 holder = _holder(descriptor)
@@ -42,9 +50,8 @@ class WriterLock:
                 raise _busy(self.path.parent, holder)
             time.sleep(_POLL_SECONDS)
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0) if hasattr(os, "pwrite") else os.write(
-            descriptor, str(os.getpid()).encode()
-        )
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, str(os.getpid()).encode())
         self._descriptor = descriptor
 
     def release(self) -> None:
@@ -123,5 +130,15 @@ def _busy(folder: Path, holder: str) -> LibraryBusyError:
         hint=Words(
             zh="等它完成后再运行一次；或用 --library 指定另一个文件夹。提问和查看不受影响。",
             en="Run this again when it is done, or name another folder with --library. Asking and listing go on.",
+        ),
+    )
+
+
+def _cannot_write(folder: Path, error: OSError) -> LibraryError:
+    return LibraryError(
+        Words(zh=f"无法写入知识库 {folder}：{error}", en=f"The library {folder} cannot be written: {error}"),
+        hint=Words(
+            zh="检查文件夹权限，或用 --library 指定另一个文件夹。",
+            en="Check the folder's permissions, or name another with --library.",
         ),
     )

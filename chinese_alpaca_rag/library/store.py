@@ -6,7 +6,9 @@ One process writes at a time; any number read meanwhile. A ``Library`` may be us
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,44 +22,57 @@ from chinese_alpaca_rag.library import database
 from chinese_alpaca_rag.library.database import STRETCH, storable, transaction, translated
 from chinese_alpaca_rag.library.lock import WriterLock
 from chinese_alpaca_rag.library.records import FileRecord, ParsedDocument, Passage, PassageSpan
-from chinese_alpaca_rag.library.terms import TERMS_VERSION, index_terms, query_terms
+from chinese_alpaca_rag.library.search import PassageSearch
+from chinese_alpaca_rag.library.terms import index_terms
 
-_FILE_COLUMNS = (
-    "id, path, sha256, title, format, page_kind, encoding, missing, parser, size, modified_ns, ingested_at, pages, passages"
-)
+_FILE_SELECT = """
+    SELECT id, path, sha256, title, format, page_kind, encoding, missing, parser, size, modified_ns, ingested_at,
+           pages, passages
+    FROM files
+"""
 _PASSAGE_SELECT = """
     SELECT passages.id, passages.file_id, files.path, files.title, files.page_kind, pages.number, pages.label,
            passages.position, passages.start, passages."end", passages.heading, passages.page_id
     FROM passages JOIN files ON files.id = passages.file_id JOIN pages ON pages.id = passages.page_id
 """
+_AT_ONCE = 500  # values in one list of SQL parameters
 
 
 class Library:
     """An open library; use it as a context manager, or call ``close``."""
 
-    def __init__(self, folder: Path, connection: Any, *, readonly: bool) -> None:
+    def __init__(self, folder: Path, connection: sqlite3.Connection, *, readonly: bool) -> None:
         self.folder = folder
         self.readonly = readonly
-        self._connection = connection
+        self._open_connection: sqlite3.Connection | None = connection
         self._guard = threading.RLock()
         self._writer = WriterLock(folder)
+        self._search = PassageSearch(connection, self._passages_by_id)
 
     @classmethod
     def open(cls, folder: Path | str, *, create: bool = False, readonly: bool = False) -> Library:
-        """Open the library in ``folder``.
+        """Open the library in ``folder``; with ``create``, to write, and make one where there is none.
 
-        LibraryNotFoundError where there is none (unless ``create``), LibraryFormatError where something
-        else stands there or another version made it. The right to write is taken at the first change.
+        LibraryNotFoundError where there is none, LibraryFormatError where something else stands there or
+        another version made it. The right to write is taken here with ``create``, else at the first change,
+        and kept until ``close``: LibraryBusyError where another process holds it.
         """
         place = Path(folder)
-        return cls(place, database.open_database(place, create=create, readonly=readonly), readonly=readonly)
+        library = cls(place, database.open_database(place, create=create, readonly=readonly), readonly=readonly)
+        if create and not readonly:
+            try:
+                library._writer.acquire()
+            except BaseException:
+                library.close()
+                raise
+        return library
 
     def close(self) -> None:
         """Give back the files and the right to write. May be called more than once."""
         with self._guard:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            if self._open_connection is not None:
+                self._open_connection.close()
+                self._open_connection = None
             self._writer.release()
 
     def __enter__(self) -> Library:
@@ -99,9 +114,8 @@ class Library:
 
     def passages(self, path: str) -> list[Passage]:
         """The passages of one file, in reading order; none for a path that is not here."""
-        where = "WHERE files.path = CAST(? AS TEXT) ORDER BY passages.position"
         with self._guard:
-            return self._passages(self._rows(_PASSAGE_SELECT + where, storable(path)))
+            return self._passages("WHERE files.path = CAST(? AS TEXT) ORDER BY passages.position", storable(path))
 
     def passage_count(self) -> int:
         """How many passages the library holds."""
@@ -112,25 +126,10 @@ class Library:
 
         ``paths`` keeps to these files. Nothing is found for a query without terms.
         """
-        terms = query_terms(query)
-        if not terms or limit < 1:
+        if limit < 1:
             return []
-        matched = " OR ".join('"' + term.replace('"', '""') + '"' for term in terms)
-        sql = "SELECT rowid, -bm25(passage_terms, 2.0, 2.0, 1.0) AS score FROM passage_terms WHERE passage_terms MATCH ?"
-        parameters: list[Any] = [matched]
-        if paths is not None:
-            marks = ", ".join("CAST(? AS TEXT)" for _ in paths)
-            sql += (
-                " AND rowid IN (SELECT passages.id FROM passages JOIN files ON files.id = passages.file_id"
-                f" WHERE files.path IN ({marks}))"
-            )
-            parameters += map(storable, paths)
-        with self._guard:
-            scores = dict(self._rows(sql + " ORDER BY score DESC, rowid LIMIT ?", *parameters, limit))
-            marks = ", ".join("?" * len(scores))
-            found = self._passages(self._rows(f"{_PASSAGE_SELECT} WHERE passages.id IN ({marks})", *scores))
-        ranked = sorted(found, key=lambda passage: (-scores[passage.id], passage.source, passage.page, passage.start))
-        return [(passage, float(scores[passage.id])) for passage in ranked]
+        with self._guard, translated(self.folder), transaction(self._connection, "DEFERRED"):
+            return self._search.search(query, limit, None if paths is None else self._file_ids(paths))
 
     # Writing
 
@@ -166,24 +165,32 @@ class Library:
                     len(document.pages), len(spans),
                 ),
             )  # fmt: skip
-            file_id = int(cursor.lastrowid)
+            file_id = int(cursor.lastrowid or 0)
             page_ids = self._insert_pages(file_id, document)
             self._insert_passages(file_id, document.title, page_ids, texts, spans)
-        record = self.file(path)
-        assert record is not None  # noqa: S101
-        return record
+            return self._files("WHERE id = ?", file_id)[0]
 
     def move_file(self, old_path: str, new_path: str, *, modified_ns: int) -> None:
-        """The file now stands elsewhere with the same content; what stood at ``new_path`` goes. KeyError if unknown."""
+        """The file now stands elsewhere with the same content; what stood at ``new_path`` goes.
+
+        A title that was only the file's name follows it. KeyError for a file that is not here.
+        """
         with self._change():
             if old_path != new_path:
                 self._drop(new_path)
-            changed = self._connection.execute(
-                "UPDATE files SET path = CAST(? AS TEXT), modified_ns = ? WHERE path = CAST(? AS TEXT)",
-                (storable(new_path), modified_ns, storable(old_path)),
-            ).rowcount
-            if not changed:
+            record = self.file(old_path)
+            if record is None:
                 raise KeyError(old_path)
+            renamed = record.title == Path(old_path).stem != Path(new_path).stem
+            title = Path(new_path).stem if renamed else record.title
+            if renamed:
+                for passage in self.passages(old_path):
+                    self._unindex(passage)
+                    self._index(passage.id, title, passage.heading, passage.text)
+            self._connection.execute(
+                "UPDATE files SET path = CAST(? AS TEXT), title = CAST(? AS TEXT), modified_ns = ? WHERE id = ?",
+                (storable(new_path), storable(title), modified_ns, record.id),
+            )
 
     def touch_file(self, path: str, *, modified_ns: int) -> None:
         """The file's time changed and its content did not. KeyError if unknown."""
@@ -206,20 +213,31 @@ class Library:
     def _change(self) -> Iterator[None]:
         if self.readonly:
             raise LibraryError(
-                Words(zh=f"知识库 {self.folder} 以只读方式打开。", en=f"The library {self.folder} is open for reading only."),
+                Words(
+                    zh=f"知识库 {self.folder} 以只读方式打开。",
+                    en=f"The library {self.folder} is open for reading only.",
+                ),
                 hint=Words(zh="以可写方式打开后再试。", en="Open it for writing and try again."),
             )
         with self._guard:
             self._writer.acquire()
             with translated(self.folder), transaction(self._connection):
+                self._refresh_index()
                 yield
+            self._search.forget()
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        if self._open_connection is None:
+            raise ValueError(f"the library {self.folder} is closed")
+        return self._open_connection
 
     def _rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         with self._guard, translated(self.folder):
-            return self._connection.execute(sql, parameters).fetchall()  # type: ignore[no-any-return]
+            return self._connection.execute(sql, parameters).fetchall()
 
     def _files(self, clause: str, *parameters: Any) -> list[FileRecord]:
-        rows = self._rows(f"SELECT {_FILE_COLUMNS} FROM files {clause}", *parameters)
+        rows = self._rows(_FILE_SELECT + clause, *parameters)
         return [
             FileRecord(
                 id=row[0], path=row[1], sha256=row[2], status="partial" if row[7] else "complete", title=row[3],
@@ -229,8 +247,26 @@ class Library:
             for row in rows
         ]  # fmt: skip
 
-    def _passages(self, rows: list[tuple[Any, ...]]) -> list[Passage]:
-        return [Passage(*row[:11], text=self._text_at(row[11], row[8], row[9])) for row in rows]
+    def _passages(self, clause: str, *parameters: Any) -> list[Passage]:
+        return [
+            Passage(
+                id=row[0], file_id=row[1], source=row[2], title=row[3], page_kind=row[4], page=row[5],
+                page_label=row[6], position=row[7], start=row[8], end=row[9], heading=row[10],
+                text=self._text_at(row[11], row[8], row[9]),
+            )
+            for row in self._rows(_PASSAGE_SELECT + clause, *parameters)
+        ]  # fmt: skip
+
+    def _passages_by_id(self, ids: Sequence[int]) -> list[Passage]:
+        found: list[Passage] = []
+        for start in range(0, len(ids), _AT_ONCE):
+            some = ids[start : start + _AT_ONCE]
+            found += self._passages(f"WHERE passages.id IN ({', '.join('?' * len(some))})", *some)
+        return found
+
+    def _file_ids(self, paths: Sequence[str]) -> list[int]:
+        select = "SELECT id FROM files WHERE path = CAST(? AS TEXT)"
+        return [int(row[0]) for path in paths for row in self._rows(select, storable(path))]
 
     def _text_at(self, page_id: int, start: int, end: int) -> str:
         first = start - start % STRETCH
@@ -247,7 +283,7 @@ class Library:
                 "INSERT INTO pages (file_id, number, label) VALUES (?, ?, CAST(? AS TEXT))",
                 (file_id, page.number, storable(page.label)),
             )
-            page_ids[page.number] = int(cursor.lastrowid)
+            page_ids[page.number] = int(cursor.lastrowid or 0)
             self._connection.executemany(
                 "INSERT INTO stretches (page_id, start, text) VALUES (?, ?, CAST(? AS TEXT))",
                 [
@@ -266,21 +302,40 @@ class Library:
                 " VALUES (?, ?, ?, ?, ?, CAST(? AS TEXT))",
                 (file_id, page_ids[span.page], position, span.start, span.end, storable(span.heading)),
             )
-            self._connection.execute(
-                "INSERT INTO passage_terms (rowid, title, heading, body) VALUES (?, ?, ?, ?)",
-                (cursor.lastrowid, *_columns(title, span.heading, texts[span.page][span.start : span.end])),
-            )
+            passage_id = int(cursor.lastrowid or 0)
+            self._index(passage_id, title, span.heading, texts[span.page][span.start : span.end])
 
     def _drop(self, path: str) -> bool:
         """Delete a file inside the caller's transaction; False where there is none."""
         for passage in self.passages(path):
-            self._connection.execute(
-                "INSERT INTO passage_terms (passage_terms, rowid, title, heading, body) VALUES ('delete', ?, ?, ?, ?)",
-                (passage.id, *_columns(passage.title, passage.heading, passage.text)),
-            )
+            self._unindex(passage)
         deleted = self._connection.execute("DELETE FROM files WHERE path = CAST(? AS TEXT)", (storable(path),))
         return bool(deleted.rowcount)
 
+    def _index(self, passage_id: int, title: str, heading: str, text: str) -> None:
+        self._connection.execute(
+            "INSERT INTO passage_terms (rowid, title, heading, body) VALUES (?, ?, ?, ?)",
+            (passage_id, _joined_terms(title), _joined_terms(heading), _joined_terms(text)),
+        )
 
-def _columns(title: str, heading: str, text: str) -> tuple[str, str, str]:
-    return " ".join(index_terms(title)), " ".join(index_terms(heading)), " ".join(index_terms(text))
+    def _unindex(self, passage: Passage) -> None:
+        """Take a passage out of the index, which holds no content: FTS5 must be told the terms again."""
+        self._connection.execute(
+            "INSERT INTO passage_terms (passage_terms, rowid, title, heading, body) VALUES ('delete', ?, ?, ?, ?)",
+            (passage.id, _joined_terms(passage.title), _joined_terms(passage.heading), _joined_terms(passage.text)),
+        )
+
+    def _refresh_index(self) -> None:
+        """Index every passage anew if another version of Unicode made the terms: ``_unindex`` needs the same ones."""
+        made_with = self._connection.execute("SELECT value FROM about WHERE name = 'unicode'").fetchone()
+        if made_with == (unicodedata.unidata_version,):
+            return
+        self._connection.execute("INSERT INTO passage_terms (passage_terms) VALUES ('delete-all')")
+        for record in self.files():
+            for passage in self.passages(record.path):
+                self._index(passage.id, passage.title, passage.heading, passage.text)
+        self._connection.execute("REPLACE INTO about VALUES ('unicode', ?)", (unicodedata.unidata_version,))
+
+
+def _joined_terms(text: str) -> str:
+    return " ".join(index_terms(text))

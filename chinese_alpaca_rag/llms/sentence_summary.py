@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from chinese_alpaca_rag.llms.interface import SourceText
 from chinese_alpaca_rag.llms.question_form import bare
-from chinese_alpaca_rag.llms.sentence_ranking import terms_of
+from chinese_alpaca_rag.llms.sentence_features import terms_of
 from chinese_alpaca_rag.sentences import sentence_spans
 from chinese_alpaca_rag.words import plain
 
@@ -74,8 +74,8 @@ def _candidates(sources: Sequence[SourceText]) -> list[_Candidate]:
             letters = bare(plain(source.text[start:end]))
             if letters and letters not in seen:
                 seen.add(letters)
-                characters, words = terms_of(plain(source.text[start:end]))
-                vector = {term: float(count) for term, count in Counter(words or characters).items()}
+                characters, words, _ = terms_of(plain(source.text[start:end]))
+                vector = dict.fromkeys(words or characters, 1.0)
                 found.append(_Candidate(SummarySentence(index, start, end), end - start, vector))
     usual = [item for item in found if _SHORTEST <= item.size <= _LONGEST]
     return usual or found

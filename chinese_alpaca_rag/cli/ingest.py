@@ -1,0 +1,172 @@
+"""``alpaca-rag ingest``: files into the library."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from chinese_alpaca_rag.cli.failures import StoppedError
+from chinese_alpaca_rag.cli.output import Output, is_terminal
+from chinese_alpaca_rag.cli.places import shown_path
+from chinese_alpaca_rag.cli.session import Session
+from chinese_alpaca_rag.cli.text import counted
+from chinese_alpaca_rag.errors import WrongUsageError
+from chinese_alpaca_rag.ingest.pipeline import FileOutcome, FileStatus, find_documents, ingest_paths
+from chinese_alpaca_rag.language import Words
+from chinese_alpaca_rag.library.store import Library
+
+SOME_REFUSED = 3
+#: So many files that went well are named; those that did not are named all.
+CHANGES_LISTED = 20
+
+STATUSES: dict[FileStatus, Words] = {
+    "added": Words(zh="新增", en="added"),
+    "updated": Words(zh="更新", en="updated"),
+    "unchanged": Words(zh="未变", en="unchanged"),
+    "moved": Words(zh="移动", en="moved"),
+    "removed": Words(zh="移除", en="removed"),
+    "partial": Words(zh="不完整", en="partial"),
+    "refused": Words(zh="被拒绝", en="refused"),
+}
+_STYLES = {"refused": "red", "partial": "yellow"}
+
+OnOutcome = Callable[[FileOutcome, int, int], None]
+
+
+def ingest(session: Session, paths: Sequence[Path], *, prune: bool, encoding: str | None) -> int:
+    """Read ``paths`` into the library and report what became of each file."""
+    began = time.perf_counter()
+    _check_encoding(encoding)
+    if not session.settings.library.exists():
+        find_documents(paths)  # raises where there is nothing to read: no library is made for that
+    done: list[FileOutcome] = []
+    try:
+        with Library.open(session.settings.library, create=True) as library, _progress(session.output) as show:
+
+            def on_outcome(outcome: FileOutcome, number: int, total: int) -> None:
+                done.append(outcome)
+                show(outcome, number, total)
+
+            outcomes = ingest_paths(paths, library, prune=prune, encoding=encoding, on_outcome=on_outcome)
+    except KeyboardInterrupt as error:
+        raise StoppedError(_kept(done)) from error
+    seconds = time.perf_counter() - began
+    if session.output.as_json:
+        session.output.document(_as_json(outcomes, seconds))
+    else:
+        _report(session, outcomes, seconds)
+    return SOME_REFUSED if any(outcome.status == "refused" for outcome in outcomes) else 0
+
+
+def _check_encoding(name: str | None) -> None:
+    """Refuse a name that Python has no text encoding for; some of its codecs are from bytes to bytes."""
+    if name is None:
+        return
+    try:
+        io.TextIOWrapper(io.BytesIO(), encoding=name)
+    except (LookupError, ValueError):
+        raise WrongUsageError(
+            Words(zh=f"没有名为 {name} 的文本编码。", en=f"There is no text encoding called {name}."),
+            hint=Words(
+                zh="常用的有：utf-8、gb18030、big5、utf-16。省略 --encoding 则自动判断。",
+                en="Common ones: utf-8, gb18030, big5, utf-16. Without --encoding it is found out.",
+            ),
+        ) from None
+
+
+def _kept(done: Sequence[FileOutcome]) -> Words:
+    kept = sum(outcome.status != "refused" for outcome in done)
+    return Words(
+        zh=f"已处理完的 {kept} 个文件都在知识库里；再运行一次同样的命令会接着做完。",
+        en=f"{counted(kept, 'file')} finished so far and kept in the library; the same command finishes the rest.",
+    )
+
+
+def _as_json(outcomes: Sequence[FileOutcome], seconds: float) -> dict[str, Any]:
+    return {
+        "files": [
+            {
+                "path": outcome.path,
+                "status": outcome.status,
+                "reason": str(outcome.reason),
+                "encoding": outcome.encoding,
+                "pages": outcome.pages,
+                "passages": outcome.passages,
+            }
+            for outcome in outcomes
+        ],
+        "passages": sum(outcome.passages for outcome in outcomes),
+        "seconds": round(seconds, 3),
+    }
+
+
+def _report(session: Session, outcomes: Sequence[FileOutcome], seconds: float) -> None:
+    output = session.output
+    changed = [outcome for outcome in outcomes if outcome.status not in ("unchanged", *_STYLES)]
+    for outcome in changed[:CHANGES_LISTED]:
+        _tell(output, outcome)
+    more = len(changed) - CHANGES_LISTED
+    if more > 0:
+        output.line(
+            Words(zh=f"……另有 {more} 个（--json 列出全部）", en=f"… and {more} more (--json lists all)").text(), "dim"
+        )
+    for outcome in outcomes:
+        if outcome.status in _STYLES:
+            _tell(output, outcome)
+    counts = Counter(outcome.status for outcome in outcomes)
+    parts = [f"{STATUSES[status]} {counts[status]}" for status in STATUSES if counts[status]]
+    passages = sum(outcome.passages for outcome in outcomes)
+    files = Words(zh="，", en=", ").text().join(parts)
+    output.line(
+        Words(
+            zh=f"{len(outcomes)} 个文件（{files}），{passages} 个段落，{seconds:.1f} 秒",
+            en=f"{counted(len(outcomes), 'file')} ({files}), {counted(passages, 'passage')}, {seconds:.1f} s",
+        ).text(),
+        "bold",
+    )
+    output.note(Words(zh="知识库：", en="Library: ").text() + shown_path(session.settings.library), "dim")
+
+
+def _tell(output: Output, outcome: FileOutcome) -> None:
+    """One line for a file: what became of it and what was read, or why it was not."""
+    told = [f"{STATUSES[outcome.status]}  {shown_path(outcome.path)}"]
+    if outcome.passages:
+        told.append(Words(zh=f"{outcome.passages} 段", en=counted(outcome.passages, "passage")).text())
+    if outcome.encoding:
+        told.append(outcome.encoding)
+    if reason := str(outcome.reason):
+        told.append(reason)
+    output.line(" · ".join(told), _STYLES.get(outcome.status, ""))
+
+
+@contextmanager
+def _progress(output: Output) -> Iterator[OnOutcome]:
+    """A progress bar with its rate on standard error, where a person watches."""
+    if output.as_json or not is_terminal(sys.stderr):
+        yield lambda _outcome, _number, _total: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}", markup=False),
+        TimeRemainingColumn(),
+        console=output.console(error=True),
+        transient=True,
+    ) as progress:
+        task = progress.add_task(str(Words(zh="读取文件", en="Reading")), total=None, rate="")
+
+        def show(_outcome: FileOutcome, number: int, total: int) -> None:
+            speed = progress.tasks[0].speed or 0.0
+            rate = Words(zh=f"{speed:.1f} 个/秒", en=f"{speed:.1f} files/s").text() if speed else ""
+            progress.update(task, completed=number, total=total, rate=rate)
+
+        yield show

@@ -1,0 +1,207 @@
+"""The words of the command line's help, in both languages, and how they come onto typer's commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from chinese_alpaca_rag.language import Language, Words
+
+_NOTHING = Words(zh="", en="")
+
+
+@dataclass(frozen=True)
+class CommandWords:
+    """What the help of one command says; ``examples`` are command lines, each with what it does."""
+
+    short: Words
+    more: Words = _NOTHING
+    examples: tuple[tuple[str, Words], ...] = ()
+
+
+@dataclass(frozen=True)
+class ParameterWords:
+    """What the help of one option or argument says; ``placeholder`` stands for its value."""
+
+    help: Words
+    placeholder: Words = _NOTHING
+
+
+COMMANDS: dict[str, CommandWords] = {
+    "": CommandWords(
+        Words(
+            zh="向自己的文档提问、为长文写摘要，全部在本机完成，不联网。",
+            en="Question answering and summaries over your own documents, all on this machine and offline.",
+        ),
+        Words(
+            zh="先用 ingest 把文件读进知识库，再用 ask 提问。没有模型时，答案是文档中的原句；"
+            "用 --model 接上模型即可生成。退出码：0 全部完成，1 有步骤失败，2 用法不对，3 完成了但有文件被拒绝。",
+            en="First ingest files into the library, then ask. Without a model the answer is made of the documents' "
+            "own sentences; with --model it is generated. Exit codes: 0 all done, 1 something failed, 2 wrong usage, "
+            "3 done, but some files were refused.",
+        ),
+        (
+            ("alpaca-rag ingest ~/Documents", Words(zh="读入一个文件夹", en="read a folder")),
+            ('alpaca-rag ask "年假有几天？"', Words(zh="提问", en="ask")),
+            ("alpaca-rag summarize report.pdf", Words(zh="写摘要", en="summarise")),
+        ),
+    ),
+    "ingest": CommandWords(
+        Words(
+            zh="把文件或文件夹读进知识库；没有变化的会跳过。",
+            en="Read files or folders into the library; unchanged ones are skipped.",
+        ),
+        Words(
+            zh="每个文件是一个事务：中途停止不会损坏知识库，再运行一次会接着做完。",
+            en="Each file is one transaction: stopping half-way harms nothing, and another run finishes the work.",
+        ),
+        (
+            ("alpaca-rag ingest ~/Documents", Words(zh="读入或更新", en="read or bring up to date")),
+            (
+                "alpaca-rag ingest ~/Documents --prune",
+                Words(zh="并移除已删除的文件", en="and take out what was deleted"),
+            ),
+            (
+                "alpaca-rag ingest old.txt --encoding gb18030",
+                Words(zh="指明文本的编码", en="say what encoding a text has"),
+            ),
+        ),
+    ),
+    "ask": CommandWords(
+        Words(
+            zh="向知识库提问；答案附有与原文核对过的引用。",
+            en="Ask the library; the answer comes with citations checked against the text.",
+        ),
+        Words(
+            zh="✓ 表示引文在所指的位置找到，✗ 表示没有找到。",
+            en="✓ marks a quote found at the place it names, ✗ one that is not there.",
+        ),
+        (
+            ('alpaca-rag ask "年假有几天？"', Words(zh="提问", en="ask")),
+            (
+                "echo 年假有几天？ | alpaca-rag ask -",
+                Words(zh="问题来自标准输入", en="the question from standard input"),
+            ),
+            (
+                'alpaca-rag ask "年假有几天？" --model chinese-alpaca-2-7b-16k --window 16K',
+                Words(zh="由模型回答", en="answered by a model"),
+            ),
+        ),
+    ),
+    "summarize": CommandWords(
+        Words(zh="为文件或文件夹写摘要，不必先入库。", en="Summarise files or folders; the library is not needed."),
+        examples=(("alpaca-rag summarize report.pdf", Words(zh="一个文件", en="one file")),),
+    ),
+    "sources": CommandWords(
+        Words(zh="列出知识库里的文件。", en="List the files of the library."),
+    ),
+    "models": CommandWords(
+        Words(
+            zh="认识的模型：窗口、位置编码、到哪里取得。",
+            en="The known models: windows, position encoding, where to get them.",
+        ),
+    ),
+    "models list": CommandWords(
+        Words(zh="列出所有认识的模型。", en="List every known model."),
+    ),
+    "models show": CommandWords(
+        Words(zh="一个模型的全部资料。", en="Everything about one model."),
+        examples=(("alpaca-rag models show chinese-alpaca-2-7b-64k", Words(zh="按名称", en="by name")),),
+    ),
+    "doctor": CommandWords(
+        Words(zh="检查这里能不能用、缺什么、怎么补。", en="Check what works here, what is missing and how to get it."),
+        examples=(
+            (
+                "alpaca-rag doctor --model ~/models/alpaca.gguf",
+                Words(zh="也检查一个模型文件", en="check a model file as well"),
+            ),
+        ),
+    ),
+}
+
+PARAMETERS: dict[str, ParameterWords] = {
+    "paths": ParameterWords(
+        Words(zh="文件或文件夹，可以有多个", en="files or folders, one or more"), Words(zh="路径…", en="PATH…")
+    ),
+    "question": ParameterWords(
+        Words(zh="要问的话；写 - 则从标准输入读取", en="what to ask; - reads it from standard input"),
+        Words(zh="问题", en="QUESTION"),
+    ),
+    "name": ParameterWords(
+        Words(zh="模型的名称、Hub 名称或路径", en="a model's name, hub name or path"), Words(zh="名称", en="NAME")
+    ),
+    "prune": ParameterWords(
+        Words(
+            zh="把给定文件夹里已不存在的文件从知识库移除",
+            en="take files that are gone from the given folders out of the library",
+        )
+    ),
+    "encoding": ParameterWords(
+        Words(
+            zh="文本文件的编码，例如 gb18030；默认自动判断",
+            en="encoding of text files, such as gb18030; found out by default",
+        ),
+        Words(zh="编码", en="NAME"),
+    ),
+    "passages": ParameterWords(
+        Words(zh="最多检索几个段落（默认 12）", en="how many passages to retrieve at most (default 12)"),
+        Words(zh="个数", en="K"),
+    ),
+    "library": ParameterWords(Words(zh="知识库所在的文件夹", en="folder of the library"), Words(zh="文件夹", en="DIR")),
+    "model": ParameterWords(
+        Words(
+            zh="模型的名称或路径；默认 extractive，只摘录原句",
+            en="name or path of the model; extractive, the default, quotes only",
+        ),
+        Words(zh="名称|路径", en="NAME|PATH"),
+    ),
+    "window": ParameterWords(
+        Words(zh="上下文窗口，单位词元，如 16384 或 16K", en="context window in tokens, such as 16384 or 16K"),
+        Words(zh="词元数", en="N"),
+    ),
+    "strategy": ParameterWords(
+        Words(
+            zh="auto（按词元数选择）、stuff（一次放入窗口）或 map_reduce（分段再合并）",
+            en="auto (by counting tokens), stuff (all in one prompt) or map_reduce (in parts, then merged)",
+        ),
+        Words(zh="策略", en="NAME"),
+    ),
+    "json": ParameterWords(
+        Words(
+            zh="只在标准输出上打印一个 JSON 文档，出错时也是",
+            en="print exactly one JSON document on standard output, errors included",
+        )
+    ),
+    "install_completion": ParameterWords(
+        Words(zh="为当前的 shell 装上 Tab 补全", en="install completion by Tab for this shell")
+    ),
+    "show_completion": ParameterWords(
+        Words(zh="显示补全脚本，可自行安装", en="show the completion script, to install it by hand")
+    ),
+    "version": ParameterWords(Words(zh="显示版本", en="show the version")),
+    "help": ParameterWords(Words(zh="显示这份说明", en="show this help")),
+}
+
+USAGE = Words(zh="用法：", en="Usage: ")
+ARGUMENTS = Words(zh="参数", en="Arguments")
+OPTIONS = Words(zh="选项", en="Options")
+SHARED_OPTIONS = Words(zh="各命令通用的选项", en="Options of every command")
+SUBCOMMANDS = Words(zh="命令", en="Commands")
+EXAMPLES = Words(zh="例子", en="Examples")
+OPTIONS_MARK = Words(zh="[选项]", en="[OPTIONS]")
+COMMAND_MARK = Words(zh="命令 …", en="COMMAND …")
+
+
+def localize(command: Any, language: Language, path: str = "") -> None:
+    """Put the words for ``language`` onto a typer command, its parameters and its subcommands.
+
+    typer reads them where it completes a command line in the shell; the help page reads the tables.
+    """
+    command.help = COMMANDS[path].short.text(language)
+    command.short_help = command.help
+    for parameter in command.params:
+        words = PARAMETERS[parameter.name]
+        parameter.help = words.help.text(language)
+        parameter.metavar = words.placeholder.text(language) or None
+    for name, subcommand in getattr(command, "commands", {}).items():
+        localize(subcommand, language, f"{path} {name}".strip())

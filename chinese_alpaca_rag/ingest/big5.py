@@ -1,0 +1,45 @@
+"""Big5 as it is found in files: Microsoft's code page 950, the ETEN characters and Hong Kong's supplement.
+
+Python's ``cp950`` reads what Windows in Taiwan writes, but puts kana and circled numbers (0xC6A1-0xC7FC)
+where the Unicode Consortium's table had them; nearly all files follow ETEN, as ``big5hkscs`` does. That codec
+in turn reads a few full-width signs as other ones, which is mended here.
+"""
+
+from __future__ import annotations
+
+import re
+
+_MENDED_SIGNS = str.maketrans("•､‾∼♁☉¥¢£", "‧﹑¯～⊕⊙￥￠￡")
+_CONTESTED = re.compile(rb"[\xc6\xc7][\xa1-\xfe]")
+_KANA_SWITCH = re.compile(r"[\u3041-\u3096][\u30a1-\u30fa]|[\u30a1-\u30fa][\u3041-\u3096]")
+_OUT_OF_PLACE = re.compile(r"[\u0400-\u04ff\u2e80-\u2fdf\u31c0-\u31ef]")
+
+
+def decode_big5(data: bytes) -> tuple[str, str]:
+    """The text of Big5 ``data`` and the codec that was used: "big5", "cp950" or "big5hkscs".
+
+    Raises UnicodeDecodeError, the one of the codec that reads furthest, where none reads all.
+    """
+    plain, plain_error = _attempt(data, "cp950")
+    if plain is not None and not _CONTESTED.search(data):
+        return plain, "big5" if _attempt(data, "big5")[0] is not None else "cp950"
+    supplemented, supplemented_error = _attempt(data, "big5hkscs")
+    if supplemented is not None and (plain is None or _oddity(supplemented) <= _oddity(plain)):
+        return supplemented.translate(_MENDED_SIGNS), "big5hkscs"
+    if plain is not None:
+        return plain, "big5" if _attempt(data, "big5")[0] is not None else "cp950"
+    assert plain_error is not None  # noqa: S101
+    assert supplemented_error is not None  # noqa: S101
+    raise max(plain_error, supplemented_error, key=lambda error: error.start)
+
+
+def _oddity(text: str) -> int:
+    """How often a text mixes the two kana inside a word or holds signs that nobody writes."""
+    return len(_KANA_SWITCH.findall(text)) + len(_OUT_OF_PLACE.findall(text))
+
+
+def _attempt(data: bytes, codec: str) -> tuple[str | None, UnicodeDecodeError | None]:
+    try:
+        return data.decode(codec), None
+    except UnicodeDecodeError as error:
+        return None, error

@@ -1,0 +1,39 @@
+"""What is taken out of any text before it is stored: what nobody sees.
+
+Invisible characters can carry instructions to a model past a reader's eyes, and they keep words from being
+found. Visible text is never changed here.
+"""
+
+from __future__ import annotations
+
+import re
+
+_NEWLINES = re.compile(r"\r\n?|[\v\f\x1c-\x1e\x85\u2028\u2029]")
+# Controls, soft hyphen, zero-width spaces, directional marks and overrides, invisible operators, fillers, byte
+# order marks, annotations, noncharacters, selectors of variants other than text and emoji. Tag characters are
+# kept only inside the flags that are spelt with them.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\U000e0100-\U000e01ef]"
+)
+_TAGS = re.compile("(\U0001f3f4[\U000e0030-\U000e007a]+\U000e007f)|[\U000e0000-\U000e007f]+")
+# Joiners mean something between emoji and in Arabic and Indic writing, and hide between these.
+_JOINERS = re.compile(
+    "(?<=[\x00-\u02ff\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\uff00-\uffef])[\u200c\u200d]+|^[\u200c\u200d]+"
+)
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_TRAILING_SPACE = re.compile(r"[ \t\u3000\xa0]+$", re.MULTILINE)
+_BLANK_LINES = re.compile(r"\n{3,}")
+
+
+def visible(text: str) -> str:
+    """``text`` without invisible characters, every line break a line feed; lone surrogates become U+FFFD."""
+    text = _NEWLINES.sub("\n", text)
+    text = _TAGS.sub(lambda match: match.group(1) or "", _INVISIBLE.sub("", text))
+    return _SURROGATES.sub("\ufffd", _JOINERS.sub("", text))
+
+
+def clean_page(text: str) -> str:
+    """The text of a page as it is stored: visible, no space at line ends, at most one blank line in a row."""
+    text = _TRAILING_SPACE.sub("", visible(text))
+    return _BLANK_LINES.sub("\n\n", text).strip("\n")

@@ -1,0 +1,135 @@
+"""Which format a file is of: by its first bytes where they say it, else by the end of its name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePath
+from types import MappingProxyType
+
+from chinese_alpaca_rag.ingest.archive import office_format
+from chinese_alpaca_rag.ingest.refusals import damaged, encrypted, unknown_format, unsupported
+
+#: The formats that can be read, by the suffix of a file's name in lower case.
+SUFFIXES: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys((".txt", ".text", ".log"), "text"),
+        **dict.fromkeys((".md", ".markdown", ".mdown"), "markdown"),
+        **dict.fromkeys((".csv", ".tsv"), "csv"),
+        **dict.fromkeys((".html", ".htm", ".xhtml", ".shtml"), "html"),
+        ".pdf": "pdf",
+        **dict.fromkeys((".docx", ".docm", ".dotx", ".dotm"), "docx"),
+        **dict.fromkeys((".xlsx", ".xlsm", ".xltx", ".xltm"), "xlsx"),
+        **dict.fromkeys((".pptx", ".pptm", ".ppsx", ".ppsm", ".potx"), "pptx"),
+    }
+)
+
+#: Formats that are documents and cannot be read, with their names and what to save them as.
+CONVERTIBLE: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        ".doc": ("Word 97-2003 (.doc)", ".docx"),
+        ".dot": ("Word 97-2003 (.dot)", ".docx"),
+        ".wps": ("WPS (.wps)", ".docx"),
+        ".rtf": ("RTF", ".docx"),
+        ".odt": ("OpenDocument (.odt)", ".docx"),
+        ".pages": ("Pages", ".docx"),
+        ".xls": ("Excel 97-2003 (.xls)", ".xlsx"),
+        ".xlsb": ("Excel (.xlsb)", ".xlsx"),
+        ".et": ("WPS (.et)", ".xlsx"),
+        ".ods": ("OpenDocument (.ods)", ".xlsx"),
+        ".numbers": ("Numbers", ".xlsx"),
+        ".ppt": ("PowerPoint 97-2003 (.ppt)", ".pptx"),
+        ".pps": ("PowerPoint 97-2003 (.pps)", ".pptx"),
+        ".dps": ("WPS (.dps)", ".pptx"),
+        ".odp": ("OpenDocument (.odp)", ".pptx"),
+        ".key": ("Keynote", ".pptx"),
+        ".epub": ("EPUB", ".html"),
+        ".mobi": ("Mobipocket", ".html"),
+        ".chm": ("CHM", ".html"),
+        ".mht": ("MHTML", ".html"),
+        ".mhtml": ("MHTML", ".html"),
+        ".eml": ("EML", ".html"),
+        ".msg": ("Outlook (.msg)", ".html"),
+        ".xml": ("XML", ".html"),
+        ".json": ("JSON", ".csv"),
+        ".jsonl": ("JSON", ".csv"),
+        ".ofd": ("OFD", ".pdf"),
+        ".caj": ("CAJ", ".pdf"),
+        ".djvu": ("DjVu", ".pdf"),
+    }
+)
+
+_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")
+_HTML = re.compile(
+    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|table|meta)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_NAMES = {"pdf": "PDF", "docx": "Word", "xlsx": "Excel", "pptx": "PowerPoint"}
+
+
+def known_suffixes() -> str:
+    """The suffixes that can be read, for a message."""
+    return " ".join(SUFFIXES)
+
+
+def detect_format(data: bytes, filename: str) -> str:
+    """The format to read ``data`` as: a value of :data:`SUFFIXES`.
+
+    DocumentRefusedError for formats that cannot be read, for encrypted office files, and where the name
+    promises a format that the bytes are not of.
+    """
+    suffix = PurePath(filename).suffix.lower()
+    named = SUFFIXES.get(suffix, "")
+    head = data[:4096]
+    if b"%PDF-" in head[:1024]:
+        return "pdf"
+    if head.startswith(b"PK\x03\x04"):
+        return _archive_format(data, suffix, named)
+    if head.startswith(_OLE):
+        raise _ole_refusal(data, suffix, named)
+    if head.startswith(b"{\\rtf"):
+        raise unsupported(*CONVERTIBLE[".rtf"])
+    text = head.removeprefix(b"\xef\xbb\xbf")
+    if named in ("text", "markdown", "csv"):
+        return named
+    if _HTML.match(text) and (named or suffix in CONVERTIBLE or not suffix):
+        return "html"
+    if named in ("docx", "xlsx", "pptx"):
+        raise damaged(_NAMES[named])
+    if named:
+        return named
+    return _unnamed_format(head, suffix)
+
+
+def _unnamed_format(head: bytes, suffix: str) -> str:
+    """Text under the name of a spreadsheet is what many systems export; text without a suffix is text."""
+    separated = (b"\t" in head or b"," in head) and b"\0" not in head and not head.lstrip().startswith(b"<")
+    if suffix == ".xls" and separated:
+        return "csv"
+    if suffix in CONVERTIBLE:
+        raise unsupported(*CONVERTIBLE[suffix])
+    if suffix:
+        raise unknown_format(suffix, known_suffixes())
+    return "text"
+
+
+def _archive_format(data: bytes, suffix: str, named: str) -> str:
+    found = office_format(data)
+    if found:
+        return found
+    if named in _NAMES:
+        raise damaged(_NAMES[named])
+    if suffix in CONVERTIBLE:
+        raise unsupported(*CONVERTIBLE[suffix])
+    raise unknown_format(suffix or ".zip", known_suffixes())
+
+
+def _ole_refusal(data: bytes, suffix: str, named: str) -> Exception:
+    """The compound files of old office programs; new ones put their encrypted documents into them as well."""
+    if _ENCRYPTED_PACKAGE in data:
+        return encrypted(_NAMES.get(named, "Office"))
+    legacy = {"docx": ".doc", "xlsx": ".xls", "pptx": ".ppt"}.get(named, suffix)
+    if legacy in CONVERTIBLE:
+        return unsupported(*CONVERTIBLE[legacy])
+    return unsupported("Office 97-2003", ".docx / .xlsx / .pptx")

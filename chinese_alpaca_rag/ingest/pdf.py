@@ -1,0 +1,171 @@
+"""PDF: the text layer, page by page, through PDFium.
+
+A PDF knows glyphs at places, not paragraphs: :mod:`~chinese_alpaca_rag.ingest.pdf_lines` puts the lines
+together. Pages that show something but hold no text (scans) are named in the document's ``missing``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from chinese_alpaca_rag.errors import DocumentRefusedError
+from chinese_alpaca_rag.ingest.cleaning import clean_page
+from chinese_alpaca_rag.ingest.pdf_lines import page_paragraphs, read_lines
+from chinese_alpaca_rag.ingest.refusals import damaged, encrypted, too_large, without_text
+from chinese_alpaca_rag.ingest.titles import own_title
+from chinese_alpaca_rag.language import Words
+from chinese_alpaca_rag.library.records import Page, ParsedDocument
+
+_MOST_PAGES = 20_000
+_PICTURE = 0.05  # part of the page's area
+_OUTLINES = 100
+
+
+def read_pdf(data: bytes, name: str, *, password: str | None = None) -> ParsedDocument:
+    """A PDF file, one :class:`Page` for each of its pages, whether they hold text or not.
+
+    DocumentRefusedError when a password is needed, when the file is damaged beyond reading, and when no page
+    holds text.
+    """
+    import pypdfium2
+
+    if b"%PDF-" not in data[:1024]:
+        data = b"%PDF-1.7\n" + data  # other readers do without the first line; PDFium then rebuilds the rest
+    try:
+        pdf = pypdfium2.PdfDocument(data, password=password)
+    except pypdfium2.PdfiumError as error:
+        raise _unopened(str(error)) from None
+    try:
+        if len(pdf) > _MOST_PAGES:
+            raise too_large(Words(zh="页数", en="The number of pages"), len(pdf), _MOST_PAGES)
+        return _read_pages(pdf, name)
+    finally:
+        pdf.close()
+
+
+def _read_pages(pdf: Any, name: str) -> ParsedDocument:
+    import pypdfium2
+
+    _show_forms(pdf)
+    pages: list[Page] = []
+    scanned: list[int] = []
+    unreadable: list[int] = []
+    broken: list[int] = []
+    for index in range(len(pdf)):
+        number = index + 1
+        try:
+            text, is_scan = _read_page(pdf, index)
+        except pypdfium2.PdfiumError:
+            broken.append(number)
+            text, is_scan = "", False
+        if is_scan:
+            scanned.append(number)
+        elif text and _is_garbage(text):
+            unreadable.append(number)
+            text = ""
+        label = pdf.get_page_label(index) or ""
+        pages.append(Page(number, text, label if label != str(number) else ""))
+    missing = _missing(scanned, unreadable, broken, len(pages))
+    if not any(page.text for page in pages):
+        raise _no_text(len(pages), missing)
+    title = own_title(pdf.get_metadata_value("Title")) or name
+    return ParsedDocument(format="pdf", title=title, pages=tuple(pages), page_kind="page", missing=_left_out(missing))
+
+
+def _show_forms(pdf: Any) -> None:
+    """Load the form, if there is one, so that what was filled in can be read."""
+    import pypdfium2
+
+    try:
+        if pdf.get_formtype() != pypdfium2.raw.FORMTYPE_NONE:
+            pdf.init_forms()
+    except (pypdfium2.PdfiumError, RuntimeError):
+        return
+
+
+def _read_page(pdf: Any, index: int) -> tuple[str, bool]:
+    """The text of one page, and whether the page shows something that may be text without holding any."""
+    from pypdfium2 import raw
+
+    page = pdf[index]
+    try:
+        if raw.FPDFPage_GetAnnotCount(page) > 0:
+            # Comments and filled-in form fields become part of the page, where they show.
+            raw.FPDFPage_Flatten(page, raw.FLAT_NORMALDISPLAY)
+            page.close()
+            page = pdf[index]
+        textpage = page.get_textpage()
+        try:
+            text = clean_page(page_paragraphs(read_lines(textpage)))
+        finally:
+            textpage.close()
+        return text, not text and _may_picture_text(page)
+    finally:
+        page.close()
+
+
+def _may_picture_text(page: Any) -> bool:
+    """Whether images cover a part of the page, or so many outlines that they may be letters."""
+    from pypdfium2 import raw
+
+    width, height = page.get_size()
+    area, outlines = 0.0, 0
+    for shape in page.get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE, raw.FPDF_PAGEOBJ_PATH], max_depth=4):
+        if shape.type == raw.FPDF_PAGEOBJ_PATH:
+            outlines += 1
+        else:
+            left, bottom, right, top = shape.get_bounds()
+            area += max(0.0, right - left) * max(0.0, top - bottom)
+    return area > _PICTURE * width * height or outlines > _OUTLINES
+
+
+def _is_garbage(text: str) -> bool:
+    """Whether the fonts do not say what their glyphs mean, so that the text is not the one that is seen."""
+    letters = [character for character in text if not character.isspace()]
+    wrong = sum(character == "\ufffd" or "\ue000" <= character <= "\uf8ff" for character in letters)
+    return wrong > 0.5 * len(letters)
+
+
+def _unopened(detail: str) -> DocumentRefusedError:
+    return encrypted("PDF") if "password" in detail.lower() else damaged("PDF", detail)
+
+
+def _missing(scanned: Sequence[int], unreadable: Sequence[int], broken: Sequence[int], total: int) -> Words | None:
+    """What of the document's ``total`` pages could not be read, in words."""
+    parts: list[Words] = []
+    for numbers, zh, en in (
+        (scanned, "是图片，没有文字层，需要 OCR", "pictures without a text layer, which need OCR"),
+        (unreadable, "的字体没有编码信息，读不出文字", "fonts that do not say what their glyphs mean"),
+        (broken, "已损坏", "damaged"),
+    ):
+        if numbers:
+            listed = number_ranges(numbers)
+            parts.append(Words(zh=f"第 {listed} 页{zh}", en=f"page {listed} ({en})"))
+    if not parts:
+        return None
+    zh = "；".join(part.zh for part in parts)
+    en = "; ".join(part.en for part in parts)
+    return Words(zh=f"{zh}（共 {total} 页）", en=f"{en} of {total}")
+
+
+def number_ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers as ranges: "1-3, 7"."""
+    ranges: list[tuple[int, int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1] = (ranges[-1][0], number)
+        else:
+            ranges.append((number, number))
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
+
+
+def _left_out(missing: Words | None) -> str:
+    return str(Words(zh=f"没有收入：{missing.zh}。", en=f"Left out: {missing.en}.")) if missing else ""
+
+
+def _no_text(total: int, missing: Words | None) -> DocumentRefusedError:
+    if missing is None:
+        zh = f"{total} 页都是空白" if total else "一页也没有"
+        return without_text(Words(zh=zh, en=f"all {total} pages are blank" if total else "it has no page"))
+    return without_text(missing)

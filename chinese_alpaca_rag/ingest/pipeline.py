@@ -1,0 +1,212 @@
+"""Bringing a library up to date with files on disk: read what is new or changed, skip the rest, report each.
+
+One file is one transaction of the library. Whatever interrupts a run, the files before are stored whole, and
+running it again does what is left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from chinese_alpaca_rag.errors import DocumentRefusedError, MissingExtraError, NoDocumentsError
+from chinese_alpaca_rag.ingest.decoding import codec_name
+from chinese_alpaca_rag.ingest.discovery import absolute_path, find_documents
+from chinese_alpaca_rag.ingest.isolation import ParserProcess
+from chinese_alpaca_rag.ingest.reading import LARGEST_FILE, PARSER_VERSIONS, read_bytes
+from chinese_alpaca_rag.ingest.refusals import too_large, unreadable
+from chinese_alpaca_rag.ingest.splitting import SPLITTER_VERSION, split_document
+from chinese_alpaca_rag.language import Words
+from chinese_alpaca_rag.library.records import FileRecord
+from chinese_alpaca_rag.library.store import Library
+
+__all__ = ["FileOutcome", "FileStatus", "find_documents", "ingest_paths", "parser_version"]
+
+FileStatus = Literal["added", "updated", "unchanged", "moved", "removed", "refused", "partial"]
+
+# A file that was written so shortly before it was read may have been written again without a new time.
+_UNSETTLED_NS = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class FileOutcome:
+    """What became of one file. ``reason`` says why it was refused or what of it is missing, else is empty."""
+
+    path: str
+    status: FileStatus
+    reason: str = ""
+    encoding: str = ""
+    pages: int = 0
+    passages: int = 0
+
+
+OutcomeCallback = Callable[[FileOutcome, int, int], None]
+
+
+def parser_version(format_name: str) -> str:
+    """What a library notes beside a file, so that files are read again once a better parser or splitter is there."""
+    return f"{format_name}-{PARSER_VERSIONS.get(format_name, 0)} split-{SPLITTER_VERSION}"
+
+
+def ingest_paths(
+    paths: Sequence[Path],
+    library: Library,
+    *,
+    prune: bool = False,
+    encoding: str | None = None,
+    on_outcome: OutcomeCallback | None = None,
+) -> list[FileOutcome]:
+    """Bring ``library`` up to date with the files that ``paths`` name or hold; one outcome for each file.
+
+    ``prune`` also takes out files below the given folders that are gone from disk. ``encoding`` overrules what
+    is detected for text, Markdown, CSV and HTML. ``on_outcome`` is called after each file with its outcome,
+    the number of files done and their total.
+
+    A file that cannot be read is an outcome ("refused", with the reason), never an exception; a version of it
+    that the library holds already stays. NoDocumentsError and WrongUsageError concern the call as a whole.
+    KeyboardInterrupt ends the run between two transactions.
+    """
+    vanished = _vanished(paths, library) if prune else []
+    files = _files(paths, nothing_is_fine=bool(vanished))
+    total = len(files) + len(vanished)
+    outcomes: list[FileOutcome] = []
+
+    def report(outcome: FileOutcome) -> None:
+        outcomes.append(outcome)
+        if on_outcome is not None:
+            on_outcome(outcome, len(outcomes), total)
+
+    with ParserProcess() as parser:
+        ingestion = _Ingestion(library, parser, None if encoding is None else codec_name(encoding))
+        for file in files:
+            report(ingestion.take_in(file))
+    for record in vanished:
+        if library.file(record.path) is None:
+            total -= 1  # found again under another name meanwhile
+            continue
+        library.remove_file(record.path)
+        report(FileOutcome(record.path, "removed", encoding=record.encoding, pages=record.pages))
+    return outcomes
+
+
+def _files(paths: Sequence[Path], *, nothing_is_fine: bool) -> list[Path]:
+    """The files to look at; a folder that was emptied is no error when its files are to be taken out."""
+    try:
+        return find_documents(paths)
+    except NoDocumentsError:
+        if nothing_is_fine and all(path.exists() for path in paths):
+            return []
+        raise
+
+
+def _vanished(paths: Sequence[Path], library: Library) -> list[FileRecord]:
+    folders = [absolute_path(path) for path in paths]
+    return [
+        record
+        for record in library.files()
+        if any(Path(record.path).is_relative_to(folder) for folder in folders) and not os.path.lexists(record.path)
+    ]
+
+
+class _Ingestion:
+    """One run over a library."""
+
+    def __init__(self, library: Library, parser: ParserProcess, encoding: str | None) -> None:
+        self._library = library
+        self._parser = parser
+        self._encoding = encoding
+
+    def take_in(self, file: Path) -> FileOutcome:
+        """Store ``file`` unless the library already holds it as it is."""
+        path = str(file)
+        known = self._library.file(path)
+        try:
+            return self._take_in(file, path, known)
+        except (DocumentRefusedError, MissingExtraError) as error:
+            return _refused(path, error, known)
+        except OSError as error:
+            return _refused(path, unreadable(error), known)
+
+    def _take_in(self, file: Path, path: str, known: FileRecord | None) -> FileOutcome:
+        state = file.stat()
+        if known is not None and self._is_current(known) and _is_untouched(known, state):
+            return _outcome(known, "unchanged")
+        if state.st_size > LARGEST_FILE:
+            raise too_large(Words(zh="文件大小（字节）", en="The file size (bytes)"), state.st_size, LARGEST_FILE)
+        data = file.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        if known is not None and known.sha256 == digest and self._is_current(known):
+            if known.modified_ns != state.st_mtime_ns:
+                self._library.touch_file(path, modified_ns=state.st_mtime_ns)
+            return _outcome(known, "unchanged")
+        former = self._former_place(digest) if known is None else None
+        if former is not None:
+            self._library.move_file(former.path, path, modified_ns=state.st_mtime_ns)
+            moved = self._library.file(path)
+            if moved is not None and self._is_current(moved):
+                return _outcome(moved, "moved")
+        record = self._read(data, path, digest, state)
+        if record.missing:
+            return _outcome(record, "partial")
+        if former is not None:
+            return _outcome(record, "moved")
+        return _outcome(record, "added" if known is None else "updated")
+
+    def _read(self, data: bytes, path: str, digest: str, state: os.stat_result) -> FileRecord:
+        document = read_bytes(data, Path(path).name, encoding=self._encoding, parser=self._parser)
+        return self._library.put_file(
+            path=path,
+            sha256=digest,
+            size=len(data),
+            modified_ns=state.st_mtime_ns,
+            parser=parser_version(document.format),
+            document=document,
+            spans=split_document(document),
+        )
+
+    def _is_current(self, record: FileRecord) -> bool:
+        """Whether the stored text is what reading the same bytes would give now."""
+        if self._encoding is not None and record.encoding and codec_name(record.encoding) != self._encoding:
+            return False
+        return record.parser == parser_version(record.format)
+
+    def _former_place(self, digest: str) -> FileRecord | None:
+        """A file with the same content whose path is gone from disk: this file, before it was moved."""
+        for record in self._library.files_with_content(digest):
+            if not os.path.lexists(record.path):
+                return record
+        return None
+
+
+def _is_untouched(record: FileRecord, state: os.stat_result) -> bool:
+    """Whether size and time say that the file is the one that was read."""
+    if (record.size, record.modified_ns) != (state.st_size, state.st_mtime_ns):
+        return False
+    try:
+        read_at = datetime.fromisoformat(record.ingested_at).timestamp() * 1e9
+    except ValueError:
+        return False
+    return state.st_mtime_ns < read_at - _UNSETTLED_NS
+
+
+def _outcome(record: FileRecord, status: FileStatus) -> FileOutcome:
+    return FileOutcome(
+        record.path, status, record.missing, record.encoding, pages=record.pages, passages=record.passages
+    )
+
+
+def _refused(path: str, error: DocumentRefusedError | MissingExtraError, known: FileRecord | None) -> FileOutcome:
+    reason = f"{error.message} {error.hint}"
+    if known is not None:
+        date = known.ingested_at[:10]
+        kept = Words(
+            zh=f"知识库仍保留 {date} 收入的旧版本。",
+            en=f"The library still holds the version of {date}.",
+        )
+        reason = f"{reason} {kept}"
+    return FileOutcome(path, "refused", reason)

@@ -1,0 +1,80 @@
+"""One file to text: its bytes, its format, and the parser for it."""
+
+from __future__ import annotations
+
+import atexit
+from pathlib import Path, PurePath
+
+from chinese_alpaca_rag.ingest.formats import SUFFIXES, detect_format
+from chinese_alpaca_rag.ingest.isolation import ParserProcess
+from chinese_alpaca_rag.ingest.plain_text import read_csv, read_markdown, read_text
+from chinese_alpaca_rag.ingest.refusals import empty_file, too_large, unreadable
+from chinese_alpaca_rag.language import Words
+from chinese_alpaca_rag.library.records import ParsedDocument
+
+__all__ = ["LARGEST_FILE", "PARSER_VERSIONS", "SUFFIXES", "read_bytes", "read_document", "shared_parser"]
+
+LARGEST_FILE = 512 << 20  # bytes
+
+#: Raised whenever a parser gives another text for the same file, so that libraries read those files again.
+PARSER_VERSIONS: dict[str, int] = {
+    "text": 1,
+    "markdown": 1,
+    "csv": 1,
+    "html": 1,
+    "pdf": 1,
+    "docx": 1,
+    "xlsx": 1,
+    "pptx": 1,
+}
+
+# These parsers are the standard library's and run here; the others run in a child process.
+_PLAIN = {"text": read_text, "markdown": read_markdown, "csv": read_csv}
+
+_shared: ParserProcess | None = None
+
+
+def shared_parser() -> ParserProcess:
+    """The parser process of this program, which starts with its first file and ends with the program."""
+    global _shared  # noqa: PLW0603
+    if _shared is None:
+        _shared = ParserProcess()
+        atexit.register(_shared.close)
+    return _shared
+
+
+def read_document(
+    path: Path, *, encoding: str | None = None, password: str | None = None, parser: ParserProcess | None = None
+) -> ParsedDocument:
+    """The text of one file, page by page.
+
+    ``encoding`` overrules what is detected, for formats that do not carry their own. DocumentRefusedError says
+    why a file cannot be read (unknown format, empty, encrypted, damaged, without text, or too much work);
+    MissingExtraError that an optional package is needed for it; WrongUsageError that ``encoding`` is none.
+    """
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            raise too_large(Words(zh="文件大小（字节）", en="The file size (bytes)"), size, LARGEST_FILE)
+        data = path.read_bytes()
+    except OSError as error:
+        raise unreadable(error) from None
+    return read_bytes(data, path.name, encoding=encoding, password=password, parser=parser)
+
+
+def read_bytes(
+    data: bytes,
+    filename: str,
+    *,
+    encoding: str | None = None,
+    password: str | None = None,
+    parser: ParserProcess | None = None,
+) -> ParsedDocument:
+    """The text of a file that is already in memory; ``filename`` gives the suffix and the title. Errors as above."""
+    if not data:
+        raise empty_file()
+    format_name = detect_format(data, filename)
+    name = PurePath(filename).stem
+    if format_name in _PLAIN:
+        return _PLAIN[format_name](data, name, encoding=encoding)
+    return (parser or shared_parser()).parse(data, format_name, name, encoding=encoding, password=password)

@@ -1,0 +1,254 @@
+"""Pages to passages: stretches of whole sentences, of about one length, each below its headings.
+
+A passage never crosses a page, never cuts a sentence that fits it, and never parts a character. The passages
+of a page hold every character of it that is no white space, each exactly once unless an overlap is asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.documents import BaseDocumentTransformer, Document
+
+from chinese_alpaca_rag.errors import WrongUsageError
+from chinese_alpaca_rag.ingest.graphemes import boundary_at_or_before
+from chinese_alpaca_rag.ingest.headings import Heading, HeadingPath, find_headings
+from chinese_alpaca_rag.language import Words
+from chinese_alpaca_rag.library.records import Page, ParsedDocument, PassageSpan
+from chinese_alpaca_rag.sentences import sentence_spans
+
+DEFAULT_SIZE = 400
+#: Raised whenever the same text is split otherwise, so that libraries split it again.
+SPLITTER_VERSION = 1
+
+# Formats whose parsers write headings as "#" lines, and those in which numbered lines are rows or list items.
+_MARKED = frozenset(("markdown", "html", "docx", "pptx"))
+_UNNUMBERED = frozenset(("markdown", "xlsx", "csv"))
+_SOFT_ENDS = re.compile(r"[，、,：:|)）」』”’\]】]\s?|\s+")
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A sentence, or a part of one that is longer than a passage; ``opens`` is set where a paragraph begins."""
+
+    start: int
+    end: int
+    opens: bool
+    heading: Heading | None
+
+
+def split_document(document: ParsedDocument, *, size: int = DEFAULT_SIZE, overlap: int = 0) -> list[PassageSpan]:
+    """The passages of a document, in reading order.
+
+    ``size`` is the most characters (code points) of a passage; a short rest may make one a fifth longer.
+    ``overlap`` repeats up to so many characters of whole sentences from the passage before, on the same page
+    and below the same headings. WrongUsageError for sizes that make no sense.
+    """
+    _check(size, overlap)
+    marked, numbered = document.format in _MARKED, document.format not in _UNNUMBERED
+    path = HeadingPath()
+    spans: list[PassageSpan] = []
+    for page in document.pages:
+        if document.page_kind in ("slide", "sheet"):
+            path.clear()
+        headings = find_headings(page.text, marked=marked, numbered=numbered)
+        spans += _split_page(page, headings, path, size, overlap)
+    return spans
+
+
+class ChineseTextSplitter(BaseDocumentTransformer):
+    """Splits LangChain documents at the ends of Chinese and English sentences.
+
+    It has the methods of LangChain's text splitters. Lengths are characters; ``start_index`` in the metadata
+    is exact: ``content == text[start_index : start_index + len(content)]``.
+    """
+
+    def __init__(
+        self,
+        chunk_size: int = DEFAULT_SIZE,
+        chunk_overlap: int = 0,
+        *,
+        add_start_index: bool = True,
+        marked: bool = True,
+    ) -> None:
+        _check(chunk_size, chunk_overlap)
+        self.chunk_size = chunk_size
+        self.chunk_overlap = chunk_overlap
+        self.add_start_index = add_start_index
+        self.marked = marked
+
+    def split_text(self, text: str) -> list[str]:
+        """The passages of ``text``."""
+        return [text[span.start : span.end] for span in self._spans(text)]
+
+    def create_documents(
+        self, texts: Sequence[str], metadatas: Sequence[dict[str, Any]] | None = None
+    ) -> list[Document]:
+        """A document for each passage of each text, with a copy of that text's metadata."""
+        documents: list[Document] = []
+        for text, metadata in zip(texts, metadatas or [{}] * len(texts), strict=True):
+            for span in self._spans(text):
+                own = {**metadata, **({"start_index": span.start} if self.add_start_index else {})}
+                if span.heading:
+                    own.setdefault("heading", span.heading)
+                documents.append(Document(page_content=text[span.start : span.end], metadata=own))
+        return documents
+
+    def split_documents(self, documents: Iterable[Document]) -> list[Document]:
+        """Each document split, its metadata kept."""
+        whole = list(documents)
+        return self.create_documents([one.page_content for one in whole], [one.metadata for one in whole])
+
+    def transform_documents(self, documents: Sequence[Document], **_: Any) -> Sequence[Document]:
+        """The same as :meth:`split_documents`, under the name that LangChain's pipelines call."""
+        return self.split_documents(documents)
+
+    def _spans(self, text: str) -> list[PassageSpan]:
+        headings = find_headings(text, marked=self.marked)
+        return list(_split_page(Page(1, text), headings, HeadingPath(), self.chunk_size, self.chunk_overlap))
+
+
+def _check(size: int, overlap: int) -> None:
+    if size < 1 or not 0 <= overlap < size:
+        raise WrongUsageError(
+            Words(
+                zh=f"段落长度 {size}、重叠 {overlap} 无法使用。",
+                en=f"A passage size of {size} with an overlap of {overlap} cannot be used.",
+            ),
+            hint=Words(zh="长度须为正数，重叠须小于长度。", en="The size must be positive and the overlap smaller."),
+        )
+
+
+def _split_page(
+    page: Page, headings: dict[int, Heading], path: HeadingPath, size: int, overlap: int
+) -> Iterator[PassageSpan]:
+    """The passages of one page; ``path`` holds the headings open at its beginning, and at its end those then open."""
+    pieces = list(_pieces(page.text, headings, size))
+    for first, last in _merged_rests(_groups(pieces, _depths(pieces, path), size), pieces, size):
+        above = ""
+        for index in range(first, last):
+            heading = pieces[index].heading
+            if heading is not None:
+                path.enter(heading)
+            # A page's running head before the first heading does not make the passage one of the part before.
+            beginning = not above or pieces[index].start - pieces[first].start <= 0.1 * size
+            if index == first or (heading is not None and beginning and _no_content(pieces, first, index)):
+                above = str(path)
+        start = _overlapped(pieces, first, overlap)
+        yield PassageSpan(page.number, pieces[start].start, pieces[last - 1].end, above)
+
+
+def _pieces(text: str, headings: dict[int, Heading], size: int) -> Iterator[_Piece]:
+    behind = 0
+    for start, end in sentence_spans(text):
+        opens = "\n" in text[behind:start] or behind == 0
+        heading = headings.get(start)
+        for part_start, part_end in _parts(text, start, end, size):
+            yield _Piece(part_start, part_end, opens, heading)
+            opens, heading = False, None
+        behind = end
+
+
+def _parts(text: str, start: int, end: int, size: int) -> Iterator[tuple[int, int]]:
+    """A sentence in parts that fit: cut behind a comma or space in a part's second half, else between characters."""
+    while end - start > size:
+        soft = [match.end() for match in _SOFT_ENDS.finditer(text, start + max(1, size // 2), start + size)]
+        cut = boundary_at_or_before(text, soft[-1] if soft else start + size, start)
+        part_end = cut
+        while part_end > start and text[part_end - 1].isspace():
+            part_end -= 1
+        if part_end > start:
+            yield start, part_end
+        start = cut
+        while start < end and text[start].isspace():
+            start += 1
+    if start < end:
+        yield start, end
+
+
+def _groups(pieces: Sequence[_Piece], depths: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
+    """Ranges of pieces that make a passage each."""
+    first = 0
+    for index in range(1, len(pieces)):
+        if index > first and _breaks(pieces, depths, first, index, size):
+            last = index
+            # A heading goes with what it stands above.
+            while last - 1 > first and _stands_alone(pieces, last - 1):
+                last -= 1
+            yield first, last
+            first = last
+    if first < len(pieces):
+        yield first, len(pieces)
+
+
+def _depths(pieces: Sequence[_Piece], path: HeadingPath) -> list[int]:
+    """How deep each heading lies, counted from the highest; 0 for what is none."""
+    trial = path.copy()
+    depths: list[int] = []
+    for piece in pieces:
+        depths.append(trial.depth(piece.heading) if piece.heading is not None else 0)
+        if piece.heading is not None:
+            trial.enter(piece.heading)
+    return depths
+
+
+def _breaks(pieces: Sequence[_Piece], depths: Sequence[int], first: int, index: int, size: int) -> bool:
+    """Whether a passage that began with piece ``first`` ends before piece ``index``."""
+    piece = pieces[index]
+    length = pieces[index - 1].end - pieces[first].start
+    if piece.end - pieces[first].start > size:
+        return True
+    if piece.heading is not None:
+        higher = pieces[first].heading is not None and depths[index] < depths[first]
+        return not _all_headings(pieces, first, index - 1) and (length >= 0.4 * size or higher)
+    if piece.opens and length >= 0.6 * size:
+        return _paragraph_end(pieces, index) - pieces[first].start > size
+    return False
+
+
+def _all_headings(pieces: Sequence[_Piece], first: int, last: int) -> bool:
+    """Whether the pieces from ``first`` to ``last``, both included, are headings that stand alone."""
+    return all(_stands_alone(pieces, index) for index in range(first, last + 1))
+
+
+def _no_content(pieces: Sequence[_Piece], first: int, last: int) -> bool:
+    """Whether what lies before the heading ``last`` is no part of its own: the end of one, or headings only."""
+    return pieces[first].heading is None or _all_headings(pieces, first, last)
+
+
+def _stands_alone(pieces: Sequence[_Piece], index: int) -> bool:
+    """Whether a piece is a heading and nothing else."""
+    heading = pieces[index].heading
+    return heading is not None and not heading.inline and (index + 1 == len(pieces) or pieces[index + 1].opens)
+
+
+def _paragraph_end(pieces: Sequence[_Piece], index: int) -> int:
+    last = index
+    while last + 1 < len(pieces) and not pieces[last + 1].opens:
+        last += 1
+    return pieces[last].end
+
+
+def _merged_rests(groups: Iterable[tuple[int, int]], pieces: Sequence[_Piece], size: int) -> list[tuple[int, int]]:
+    """The groups, with a short rest put to the group before it where no heading lies between."""
+    merged: list[tuple[int, int]] = []
+    for first, last in groups:
+        length = pieces[last - 1].end - pieces[first].start
+        if merged and length < 0.2 * size and pieces[first].heading is None:
+            before = merged[-1][0]
+            if pieces[last - 1].end - pieces[before].start <= 1.2 * size:
+                merged[-1] = (before, last)
+                continue
+        merged.append((first, last))
+    return merged
+
+
+def _overlapped(pieces: Sequence[_Piece], first: int, overlap: int) -> int:
+    """The piece from which a passage begins that repeats up to ``overlap`` characters of what stands before it."""
+    start = first
+    while start > 0 and pieces[start].heading is None and pieces[first].start - pieces[start - 1].start <= overlap:
+        start -= 1
+    return start

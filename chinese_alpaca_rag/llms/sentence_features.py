@@ -1,0 +1,308 @@
+"""What can be counted of a sentence that may answer a question.
+
+Word overlap in several lights: weighed by how rare a term is among the sources at hand and within its own
+source, by how near it stands to the question word, and without the question's lead, which names what is
+asked about and so stands in every sentence around; whether the sentence holds what the kind of question
+asks for; and what stands above it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from chinese_alpaca_rag.llms.interface import SourceText
+from chinese_alpaca_rag.llms.numerals import numbers_in
+from chinese_alpaca_rag.llms.question_form import bare, look_at
+from chinese_alpaca_rag.sentences import sentence_spans
+from chinese_alpaca_rag.words import pieces, plain, word_forms
+
+_LONGEST_LEAD = 12  # characters
+_HEADING = 24  # characters
+_FAR = 9  # characters from the question word: a term that is written otherwise in the question
+_NUMERAL = "[\\d一二三四五六七八九十百千万亿两]"
+_DATE = re.compile(
+    "\\d{3,4}年|\\d+世纪|[〇零一二三四五六七八九十]{2,}年|\\d+月|[一二三四五六七八九十]月|年代|\\d+日|民国|公元"
+    "|[一二三四五六七八九十元]年|\\d{4}[-/]\\d|(?:1[5-9]|20)\\d\\d|朝|时期|\\d:\\d\\d|\\d点"
+)
+_DIGITS = re.compile(r"\d+")
+_COUNT = re.compile(_NUMERAL)
+_DURATION = re.compile(
+    f"{_NUMERAL}+(?:多|余|个半?)?(?:年|天|日|周|个?月|小时|分钟|秒|星期|季度)|\\d+ (?:year|month|week|day|hour|minute)"
+)
+_PLACE = re.compile("[省市县区州国镇乡村岛港湾山河湖海路街楼]|位于|坐落|地处|在")
+_REASON = re.compile("因为|由于|因此|所以|为了|原因|导致|以致|故|因而|使得|鉴于|因|because|since|due to|therefore")
+_PERSON = re.compile("·|[王皇帝后]|先生|女士|教授|博士|人|由|被|师|者|员|长|子|[a-z]+ [a-z]+")
+_PRONOUN = re.compile("[他她它其该此这本]")
+_SENTENCE_END = re.compile(r"[。！？!?.；;：:…][”’」』）】》)\]\"']*$")
+_QUESTION_END = re.compile(r"[?？][”’」』）】》)\]\"']*$")
+
+
+@dataclass(frozen=True, eq=False)
+class Sentence:
+    """A sentence of ``sources[source]``, ``text[start:end]``, with its terms; ``plain`` is ``words.plain``."""
+
+    source: int
+    start: int
+    end: int
+    plain: str
+    letters: str
+    characters: frozenset[str]
+    words: frozenset[str]
+    numbers: frozenset[str]
+
+    @property
+    def is_question(self) -> bool:
+        """Whether it asks, as the questions of a FAQ do."""
+        return _QUESTION_END.search(self.plain) is not None
+
+    @property
+    def is_heading(self) -> bool:
+        """Whether it is short and does not end as sentences do."""
+        return len(self.letters) <= _HEADING and not _SENTENCE_END.search(self.plain)
+
+
+def sentences_of(sources: Sequence[SourceText]) -> list[list[Sentence]]:
+    """The sentences of each source; one that stands in several is kept once."""
+    seen: set[str] = set()
+    found: list[list[Sentence]] = []
+    for index, source in enumerate(sources):
+        row: list[Sentence] = []
+        for start, end in sentence_spans(source.text):
+            text = plain(source.text[start:end])
+            letters = bare(text)
+            if letters and letters not in seen:
+                seen.add(letters)
+                characters, words, numbers = terms_of(text)
+                row.append(Sentence(index, start, end, text, letters, characters, words, numbers))
+        found.append(row)
+    return found
+
+
+def terms_of(plain_text: str) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """Of ``words.plain`` text: its single Chinese characters, its character pairs and other words, and its numbers.
+
+    Where a word and Chinese touch they make a pair as well, and so do a number and what follows it in
+    whichever digits it is written: the 10年 of 满10年 and of 满十年.
+    """
+    characters: set[str] = set()
+    words: set[str] = set()
+    last_run = ""
+    for run, word, touches in pieces(plain_text):
+        if run:
+            characters.update(run)
+            words.update(map(str.__add__, run, run[1:]))
+        else:
+            words.update(word_forms(word))
+            if touches and last_run:
+                words.add(last_run[-1] + word)
+        last_run = run
+    numbers = set()
+    for number, end in numbers_in(plain_text):
+        numbers.add(number)
+        words.add(number)
+        if end < len(plain_text) and plain_text[end].isalnum():
+            words.add(number + plain_text[end])
+    return frozenset(characters), frozenset(words), frozenset(numbers)
+
+
+def rarity(rows: Collection[Iterable[str]]) -> dict[str, float]:
+    """The inverse document frequency, as Lucene's BM25 has it, of each term over ``rows``."""
+    frequency = Counter(term for row in rows for term in row)
+    return {term: math.log1p((len(rows) - count + 0.5) / (count + 0.5)) for term, count in frequency.items()}
+
+
+class QuestionFeatures:
+    """The features of the sentences of some sources for one question."""
+
+    def __init__(self, question: str, sources: Sequence[SourceText]) -> None:
+        self.form = look_at(question)
+        self._characters, self._words, self._numbers = terms_of(self.form.content)
+        if not self._characters and not self._words:
+            self._characters, self._words, self._numbers = terms_of(self.form.text)
+        self._rows = sentences_of(sources)
+        self._held = {sentence: self._terms_held(sentence) for row in self._rows for sentence in row}
+        self._weights = rarity(list(self._held.values()))
+        self._in_sources = [" ".join(sentence.letters for sentence in row) for row in self._rows]
+        self._leads = [_common_lead(self.form.letters, text) for text in self._in_sources]
+        self._lights = self._make_lights()
+
+    @property
+    def matched_terms(self) -> Collection[str]:
+        """The question's terms that stand anywhere in the sources."""
+        return self._weights.keys()
+
+    def all(self) -> list[tuple[Sentence, dict[str, float]]]:
+        """Every sentence with its features, in order."""
+        found: list[tuple[Sentence, dict[str, float]]] = []
+        for row, of_source in zip(self._rows, self._source_features(), strict=True):
+            found += self._row_features(row, of_source)
+        return found
+
+    def _terms_held(self, sentence: Sentence) -> frozenset[str]:
+        return (sentence.characters & self._characters) | (sentence.words & self._words)
+
+    def _make_lights(self) -> dict[str, dict[str, float]]:
+        """The question's terms as different features weigh them; the weights of each add up to 1."""
+        places = {term: _places(term, self.form.letters) for term in self._weights}
+        lead = max(self._leads, default=0)
+
+        def light(terms: frozenset[str], nearness: float = 0.0, *, behind_lead: bool = False) -> dict[str, float]:
+            weights = {}
+            for term in terms & self._weights.keys():
+                if behind_lead and not any(place >= lead for place in places[term]):
+                    continue
+                distance = min((self._distance(place, len(term)) for place in places[term]), default=_FAR)
+                weights[term] = self._weights[term] * (math.exp(-distance / nearness) if nearness else 1.0)
+            total = sum(weights.values())
+            return {term: weight / total for term, weight in weights.items()}
+
+        return {
+            "words": light(self._words),
+            "characters": light(self._characters),
+            "words_near": light(self._words, 2.0),
+            "words_nearby": light(self._words, 4.0),
+            "characters_near": light(self._characters, 2.0),
+            "words_behind_lead": light(self._words, behind_lead=True),
+            "characters_behind_lead": light(self._characters, behind_lead=True),
+        }
+
+    def _distance(self, place: int, length: int) -> int:
+        """Characters between the question word and a term at ``place`` of the question's letters."""
+        return max(0, self.form.word_start - place - length, place - self.form.word_end)
+
+    def _source_features(self) -> list[dict[str, float]]:
+        """What the sources hold of the question as wholes, in comparison with each other."""
+        held = [frozenset[str]().union(*(self._held[sentence] for sentence in row)) for row in self._rows]
+        weights = rarity(held)
+        total = sum(weights.values()) or 1.0
+        shares = [_share(self._lights["words"], terms) for terms in held]
+        stretches = [_longest_common(self.form.letters, text) for text in self._in_sources]
+        return [
+            {
+                "source_terms": _share(weights, terms) / total,
+                "source_words": share,
+                "source_words_of_best": share / (max(shares) or 1.0),
+                "source_lead": lead / max(1, *self._leads),
+                "source_stretch": stretch / max(1, *stretches),
+            }
+            for terms, share, lead, stretch in zip(held, shares, self._leads, stretches, strict=True)
+        ]
+
+    def _row_features(
+        self, row: Sequence[Sentence], of_source: dict[str, float]
+    ) -> Iterator[tuple[Sentence, dict[str, float]]]:
+        local = rarity([self._held[sentence] for sentence in row])
+        local = {term: weight * self._weights[term] for term, weight in local.items()}
+        local_words = _normal({term: local[term] for term in self._words & local.keys()})
+        local_characters = _normal({term: local[term] for term in self._characters & local.keys()})
+        shares = [_share(self._lights["words"], self._held[sentence]) for sentence in row]
+        heading = 0.0
+        for position, sentence in enumerate(row):
+            held = self._held[sentence]
+            before = shares[position - 1] if position else 0.0
+            features = {name: _share(light, held) for name, light in self._lights.items()}
+            features.update(of_source)
+            features.update(
+                local_words=_share(local_words, held),
+                local_characters=_share(local_characters, held),
+                words_before=before,
+                words_after=shares[position + 1] if position + 1 < len(row) else 0.0,
+                words_above=max(shares[:position], default=0.0),
+                heading_above=heading,
+                question_before=before if position and row[position - 1].is_question else 0.0,
+                first=float(position == 0),
+                position=position / len(row),
+                new_characters=math.log1p(len(sentence.characters - self._characters)),
+            )
+            features.update(_shape(sentence))
+            features.update(self._question_word_features(sentence))
+            features.update(self._kind_features(sentence))
+            if sentence.is_heading:
+                heading = shares[position]
+            yield sentence, features
+
+    def _question_word_features(self, sentence: Sentence) -> dict[str, float]:
+        """How much of what stands left and right of the question word stands in the sentence, and the lead."""
+        before, after, letters = self.form.before, self.form.after, sentence.letters
+        left = next((n for n in range(min(8, len(before)), 0, -1) if before[-n:] in letters), 0)
+        right = next((n for n in range(min(8, len(after)), 0, -1) if after[:n] in letters), 0)
+        lead = _common_lead(self.form.letters, letters)
+        return {
+            "before": left / 8,
+            "after": right / 8,
+            "longest": _longest_common(self.form.letters, letters) / max(1, len(self.form.letters)),
+            "lead": lead / max(1, min(_LONGEST_LEAD, len(self.form.letters))),
+            "lead_only": float(lead >= 2) * (1 - _share(self._lights["words_behind_lead"], self._held[sentence])),
+        }
+
+    def _kind_features(self, sentence: Sentence) -> dict[str, float]:
+        """Whether the sentence holds what the kind of question asks for, and what the question does not say itself."""
+        form, text, kinds = self.form, sentence.plain, self.form.kinds
+        number = "number" in kinds and any(found not in self._numbers for found in _DIGITS.findall(text))
+        date = "time" in kinds and any(found not in form.text for found in _DATE.findall(text))
+        size = math.log1p(len(sentence.letters))
+        return {
+            "numbers": len(self._numbers & sentence.numbers) / max(1, len(self._numbers)),
+            "time": float(date),
+            "time_missing": float("time" in kinds and not date),
+            "number": float(number),
+            "count": float("number" in kinds and not number and bool(_COUNT.search(text))),
+            "unit": float(bool(form.unit) and re.search(f"{_NUMERAL}个?{form.unit}", text) is not None),
+            "duration": float("duration" in kinds and bool(_DURATION.search(text))),
+            "person": float("person" in kinds and bool(_PERSON.search(text))),
+            "place": float("place" in kinds) * min(3, len(_PLACE.findall(text))) / 3,
+            "reason": float("reason" in kinds and bool(_REASON.search(text))),
+            "list": float("list" in kinds) * min(4, text.count("、")) / 4,
+            "list_size": float("list" in kinds) * size,
+            "reason_size": float("reason" in kinds) * size,
+            "manner_size": float("manner" in kinds) * size,
+        }
+
+
+def _shape(sentence: Sentence) -> dict[str, float]:
+    return {
+        "short": float(len(sentence.letters) < 10),
+        "pronoun": float(_PRONOUN.match(sentence.letters) is not None),
+        "is_question": float(sentence.is_question),
+        "is_heading": float(sentence.is_heading),
+    }
+
+
+def _share(weights: Mapping[str, float], terms: Iterable[str]) -> float:
+    return sum(weights[term] for term in terms if term in weights)
+
+
+def _normal(weights: dict[str, float]) -> dict[str, float]:
+    total = sum(weights.values())
+    return {term: weight / total for term, weight in weights.items()}
+
+
+def _places(term: str, letters: str) -> list[int]:
+    """Where ``term`` stands in ``letters``."""
+    found = []
+    place = letters.find(term)
+    while place >= 0:
+        found.append(place)
+        place = letters.find(term, place + 1)
+    return found
+
+
+def _common_lead(asked: str, text: str) -> int:
+    """How many of the first characters of ``asked`` stand together in ``text``."""
+    length = 0
+    while length < min(len(asked), _LONGEST_LEAD) and asked[: length + 1] in text:
+        length += 1
+    return length
+
+
+def _longest_common(asked: str, text: str) -> int:
+    """The length of the longest stretch of ``asked`` that stands in ``text``."""
+    longest = 0
+    for start in range(len(asked)):
+        while start + longest < len(asked) and asked[start : start + longest + 1] in text:
+            longest += 1
+    return longest

@@ -1,0 +1,150 @@
+"""``doctor``: what works, what is missing, and an exit code that says whether something needed is broken."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from chinese_alpaca_rag.cli import checks, memory
+from chinese_alpaca_rag.cli.checks import EXTRAS, REQUIRED
+from tests.cli.conftest import ROOT, Alpaca, Done
+from tests.toy_family import ToyCheckpoint
+
+
+def state(done: Done, name: str) -> str:
+    return check(done, name)["state"]
+
+
+def check(done: Done, name: str) -> dict[str, str]:
+    found: dict[str, str] = next(check for check in done.document["checks"] if check["name"] == name)
+    return found
+
+
+def test_the_packages_are_those_of_the_project_file() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    def names(requirements: list[str]) -> set[str]:
+        return {re.split(r"[\[<>=!~ ;]", requirement)[0] for requirement in requirements}
+
+    assert set(REQUIRED) == names(project["dependencies"])
+    extras = {extra: names(each) for extra, each in project["optional-dependencies"].items() if extra != "all"}
+    assert {extra: set(packages) for extra, packages in EXTRAS.items()} == extras
+
+
+def test_everything_needed_works_here(alpaca: Alpaca, library: Path) -> None:
+    done = alpaca("doctor", "--library", library, "--json")
+    assert done.code == 0
+    assert done.document["ok"] is True
+    assert "problem" not in {each["state"] for each in done.document["checks"]}
+    assert "2 files · 3 passages" in check(done, "library")["detail"]
+    assert state(done, "sqlite") == state(done, "packages") == state(done, "offline") == "ok"
+
+
+@pytest.mark.parametrize(
+    ("language", "words"), [("zh", ["知识库", "一切可用。"]), ("en", ["library", "Everything needed works."])]
+)
+def test_a_person_reads_marks_and_hints(alpaca: Alpaca, language: str, words: list[str]) -> None:
+    done = alpaca("doctor", language=language)
+    assert done.code == 0, "no library yet is no fault"
+    assert "✓" in done.out
+    assert "alpaca-rag ingest" in done.out
+    assert all(word in done.out for word in words)
+
+
+def test_a_missing_extra_is_a_hint_and_a_missing_package_a_problem(
+    alpaca: Alpaca, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = metadata.version
+
+    def without(*missing: str) -> None:
+        def version(name: str) -> str:
+            if name in missing:
+                raise metadata.PackageNotFoundError(name)
+            return installed(name)
+
+        monkeypatch.setattr(metadata, "version", version)
+
+    without("llama-cpp-python")
+    done = alpaca("doctor", "--json")
+    assert (done.code, state(done, "extra-gguf")) == (0, "hint")
+    assert "pip install 'chinese-alpaca-rag[gguf]'" in check(done, "extra-gguf")["hint"]
+    without("selectolax")
+    done = alpaca("doctor", "--json")
+    assert (done.code, done.document["ok"], state(done, "packages")) == (1, False, "problem")
+
+
+def test_a_broken_library_is_a_problem(alpaca: Alpaca, library: Path) -> None:
+    (library / "library.sqlite3").write_bytes(b"SQLite format 3\0" + b"rubbish" * 400)
+    done = alpaca("doctor", "--library", library, "--json")
+    assert (done.code, state(done, "library")) == (1, "problem")
+    assert check(done, "library")["hint"]
+
+
+def test_a_model_is_looked_at_without_being_loaded(alpaca: Alpaca, toys: ToyCheckpoint) -> None:
+    for path in (toys.gguf, toys.hf):
+        done = alpaca("doctor", "--model", path, "--window", "1K", "--json")
+        assert (done.code, state(done, "model")) == (0, "ok")
+        assert "1,024 tokens" in check(done, "model")["detail"]
+
+
+def test_a_model_that_cannot_be_opened_is_a_problem(alpaca: Alpaca, tmp_path: Path) -> None:
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF\x03\0\0\0" + b"\xff" * 64)
+    for model in (tmp_path / "broken.gguf", "chinese-alpaca-2-7b", "no-such-model", "chinese-llama-2-7b"):
+        done = alpaca("doctor", "--model", model, "--json")
+        assert (done.code, state(done, "model")) == (1, "problem"), model
+        assert check(done, "model")["hint"]
+
+
+def test_a_model_without_its_package_is_a_problem(
+    alpaca: Alpaca, toys: ToyCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "_installed", lambda packages: ([], [*packages]) if "torch" in packages else ([], []))
+    done = alpaca("doctor", "--model", toys.hf, "--json")
+    assert (done.code, state(done, "model")) == (1, "problem")
+    assert "chinese-alpaca-rag[hf]" in check(done, "model")["hint"]
+
+
+def test_too_little_memory_is_a_hint(alpaca: Alpaca, toys: ToyCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "available_memory", lambda: 10_000)
+    done = alpaca("doctor", "--model", toys.gguf, "--json")
+    assert (done.code, state(done, "model")) == (0, "hint")
+    assert "9.77 KiB" in check(done, "model")["hint"]
+
+
+def test_tracing_that_is_allowed_is_pointed_out(alpaca: Alpaca, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALPACA_RAG_ALLOW_TRACING", "1")
+    assert state(alpaca("doctor", "--json"), "offline") == "hint"
+
+
+def test_models_of_the_folder_are_named(alpaca: Alpaca, toys: ToyCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALPACA_RAG_MODELS", str(toys.gguf.parent))
+    detail = check(alpaca("doctor", "--json"), "models")["detail"]
+    assert toys.gguf.name in detail
+    assert toys.hf.name in detail
+
+
+def test_nothing_heavy_is_imported(toys: ToyCheckpoint) -> None:
+    program = (
+        "import sys; sys.argv = ['alpaca-rag', 'doctor', '--json', '--model', sys.argv[1]]\n"
+        "from chinese_alpaca_rag.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'llama_cpp', 'unstructured', 'rich'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(toys.gguf)], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stderr.strip() == "[]"
+
+
+def test_memory_is_known_on_this_machine() -> None:
+    free = memory.available_memory()
+    assert free is not None
+    assert 1_000_000 < free < 2**50
