@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 
 _MENDED_SIGNS = str.maketrans("•､‾∼♁☉¥¢£", "‧﹑¯～⊕⊙￥￠￡")
-_CONTESTED = re.compile(rb"[\xc6\xc7][\xa1-\xfe]")
+# Code page 950 has two slashes; the one of 0xA241 is nearly always another program's full-width slash.
+_MENDED_SLASHES = str.maketrans("∕﹨", "／＼")
+_CONTESTED = re.compile(rb"\xc6[\xa1-\xfe]|\xc7[\x40-\x7e\xa1-\xfe]")
 _KANA_SWITCH = re.compile(r"[\u3041-\u3096][\u30a1-\u30fa]|[\u30a1-\u30fa][\u3041-\u3096]")
 _OUT_OF_PLACE = re.compile(r"[\u0400-\u04ff\u2e80-\u2fdf\u31c0-\u31ef]")
 
@@ -18,19 +20,23 @@ _OUT_OF_PLACE = re.compile(r"[\u0400-\u04ff\u2e80-\u2fdf\u31c0-\u31ef]")
 def decode_big5(data: bytes) -> tuple[str, str]:
     """The text of Big5 ``data`` and the codec that was used: "big5", "cp950" or "big5hkscs".
 
-    Raises UnicodeDecodeError, the one of the codec that reads furthest, where none reads all.
+    Raises UnicodeDecodeError where neither codec reads all, at the first byte that even the supplement lacks.
     """
-    plain, plain_error = _attempt(data, "cp950")
+    plain = _attempt(data, "cp950")
     if plain is not None and not _CONTESTED.search(data):
-        return plain, "big5" if _attempt(data, "big5")[0] is not None else "cp950"
-    supplemented, supplemented_error = _attempt(data, "big5hkscs")
-    if supplemented is not None and (plain is None or _oddity(supplemented) <= _oddity(plain)):
-        return supplemented.translate(_MENDED_SIGNS), "big5hkscs"
+        return plain.translate(_MENDED_SLASHES), _plain_codec(data)
+    supplemented = _attempt(data, "big5hkscs")
+    if supplemented is not None:
+        supplemented = supplemented.translate(_MENDED_SIGNS)
+        if plain is None or (supplemented != plain and _oddity(supplemented) <= _oddity(plain)):
+            return supplemented, "big5hkscs"
     if plain is not None:
-        return plain, "big5" if _attempt(data, "big5")[0] is not None else "cp950"
-    assert plain_error is not None  # noqa: S101
-    assert supplemented_error is not None  # noqa: S101
-    raise max(plain_error, supplemented_error, key=lambda error: error.start)
+        return plain.translate(_MENDED_SLASHES), _plain_codec(data)
+    return data.decode("big5hkscs"), "big5hkscs"  # raises
+
+
+def _plain_codec(data: bytes) -> str:
+    return "cp950" if _attempt(data, "big5") is None else "big5"
 
 
 def _oddity(text: str) -> int:
@@ -38,8 +44,8 @@ def _oddity(text: str) -> int:
     return len(_KANA_SWITCH.findall(text)) + len(_OUT_OF_PLACE.findall(text))
 
 
-def _attempt(data: bytes, codec: str) -> tuple[str | None, UnicodeDecodeError | None]:
+def _attempt(data: bytes, codec: str) -> str | None:
     try:
-        return data.decode(codec), None
-    except UnicodeDecodeError as error:
-        return None, error
+        return data.decode(codec)
+    except UnicodeDecodeError:
+        return None

@@ -23,9 +23,10 @@ _NUMBERINGS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("一、", re.compile(r"[一二三四五六七八九十百]{1,4}、")),
     ("（一）", re.compile(r"[（(][一二三四五六七八九十百]{1,4}[）)]")),
     ("1.1", re.compile(r"\d{1,2}(?:[.．]\d{1,2}){1,4}[.．]?(?=\s|[^\d\s%.．，,年月日元万亿、～~–-])")),
-    ("1.", re.compile(r"\d{1,2}(?:[.．](?!\d)|、)|(?:Section|Part)\s+\d{1,2}\b")),
+    ("1.", re.compile(r"\d{1,2}(?:[.．](?!\d)|、|\s{1,4}(?=[\u4e00-\u9fff]{2}))|(?:Section|Part)\s+\d{1,2}\b")),
 )
-# The parts of a document that carry no number and still stand beside its chapters.
+# The parts of a document that carry no number, stand beside its chapters and have no parts of their own.
+_PLAIN = "·"
 _UNNUMBERED = re.compile(
     r"摘\s*要|目\s*录|前\s*言|引\s*言|绪\s*论|总\s*则|附\s*则|结\s*论|结\s*语|后\s*记|致\s*谢|参\s*考\s*文\s*献|附\s*录"
     r"|Abstract|Introduction|Conclusions?|References|Appendix|Acknowledge?ments?",
@@ -120,7 +121,7 @@ def _marked(words: str) -> Heading | None:
 
 def _numbered(words: str) -> Heading | None:
     if _UNNUMBERED.fullmatch(words):
-        return Heading("章", _title(words))
+        return Heading(_PLAIN, _title(words))
     for kind, pattern in _NUMBERINGS:
         match = pattern.match(words)
         if match is None:
@@ -156,6 +157,8 @@ def _closes(kind: str, other: str) -> bool:
     """Whether a heading of ``kind`` ends the part that one of kind ``other`` opened."""
     if other.startswith("#"):
         return kind.startswith("#") and len(kind) <= len(other)
+    if _PLAIN in (kind, other):
+        return True
     return kind.startswith("#") or _rank(kind) <= _rank(other)
 
 

@@ -161,10 +161,8 @@ def _spawn(limits: ParserLimits) -> subprocess.Popen[bytes]:
 
 
 def _exchange(child: subprocess.Popen[bytes], task: ParseTask, data: bytes) -> dict[str, Any]:
-    assert child.stdin is not None  # noqa: S101
-    assert child.stdout is not None  # noqa: S101
-    write_frame(child.stdin, asdict(task), data)
-    answer, _ = read_frame(child.stdout)
+    write_frame(cast("IO[bytes]", child.stdin), asdict(task), data)
+    answer, _ = read_frame(cast("IO[bytes]", child.stdout))
     return answer
 
 

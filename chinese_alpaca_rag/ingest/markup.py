@@ -64,10 +64,10 @@ def read_html(data: bytes, name: str, *, encoding: str | None = None) -> ParsedD
     label = (declared.group(1) or declared.group(2)).decode("ascii") if declared else None
     decoded = decode(data, encoding=encoding, declared=label)
     tree = LexborHTMLParser(_flattened(visible(decoded.text)))
-    body = tree.root
+    root = tree.root
     writer = _Writer()
-    if body is not None:
-        _write(body, writer)
+    if root is not None:
+        _write(root, writer, _outer_tables(root))
     text = clean_page(writer.text())
     if not text.strip():
         raise without_text()
@@ -144,9 +144,21 @@ class _Writer:
         return "\n".join(self._lines)
 
 
-def _write(root: LexborNode, writer: _Writer) -> None:
+def _outer_tables(root: LexborNode) -> frozenset[int]:
+    """The tables that hold other tables, by ``mem_id``. They arrange a page and hold no data."""
+    outer: set[int] = set()
+    for table in root.css("table"):
+        above = table.parent
+        while above is not None and above.tag != "table":
+            above = above.parent
+        if above is not None:
+            outer.add(above.mem_id)
+    return frozenset(outer)
+
+
+def _write(root: LexborNode, writer: _Writer, outer: frozenset[int]) -> None:
     """Write the visible text of ``root`` and everything inside it."""
-    for node, event in _walk(root):
+    for node, event in _walk(root, outer):
         tag = node.tag or ""
         if event == "table":
             _write_table(node, writer)
@@ -197,12 +209,12 @@ def _leave(tag: str, writer: _Writer) -> None:
             writer.drop_prefix()
 
 
-def _walk(root: LexborNode) -> Iterator[tuple[LexborNode, _Event]]:
+def _walk(root: LexborNode, outer: frozenset[int]) -> Iterator[tuple[LexborNode, _Event]]:
     """Every node that is seen, in document order: entered and left, or met as a table of data and not entered."""
     node: LexborNode | None = root
     depth = 0
     while node is not None:
-        if _is_data_table(node):
+        if _is_data_table(node, outer):
             yield node, "table"
         elif not _is_unseen(node):
             yield node, "enter"
@@ -213,7 +225,8 @@ def _walk(root: LexborNode) -> Iterator[tuple[LexborNode, _Event]]:
             yield node, "leave"
         while depth and node.next is None:
             parent = node.parent
-            assert parent is not None  # noqa: S101
+            if parent is None:
+                return
             node, depth = parent, depth - 1
             yield node, "leave"
         node = node.next if depth else None
@@ -232,14 +245,11 @@ def _is_unseen(node: LexborNode) -> bool:
     return "hidden" in attributes or bool(style and _HIDDEN_STYLE.search(style))
 
 
-def _is_data_table(node: LexborNode) -> bool:
+def _is_data_table(node: LexborNode, outer: frozenset[int]) -> bool:
     """Whether this is a table that holds rows of data, rather than one that arranges the parts of a page."""
     if node.tag != "table" or _is_unseen(node):
         return False
-    if (
-        len(node.css("table")) > 1
-        or node.css_first("h1, h2, h3, ul, ol, form, pre, p + p, article, section") is not None
-    ):
+    if node.mem_id in outer or node.css_first(_PARTS_OF_A_PAGE) is not None:
         return False
     cells = node.css("td, th")
     rows = len(node.css("tr"))
@@ -248,5 +258,5 @@ def _is_data_table(node: LexborNode) -> bool:
 
 def _cell_text(cell: LexborNode) -> str:
     writer = _Writer()
-    _write(cell, writer)
+    _write(cell, writer, frozenset())
     return writer.text().replace("\n", " ").strip()

@@ -19,8 +19,11 @@ from chinese_alpaca_rag.ingest.refusals import damaged
 from chinese_alpaca_rag.library.records import ParsedDocument
 
 _FORBIDDEN = frozenset(
-    "socket.connect socket.bind socket.sendto socket.sendmsg socket.getaddrinfo socket.gethostbyname "  # noqa: SIM905
-    "subprocess.Popen os.system os.exec os.posix_spawn os.fork os.forkpty os.startfile".split()
+    (
+        *("socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg"),
+        *("socket.getaddrinfo", "socket.gethostbyname"),
+        *("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "os.startfile"),
+    )
 )
 _NEW_USER_NAMESPACE, _NEW_NETWORK_NAMESPACE = 0x10000000, 0x40000000
 _NAMES = {"pdf": "PDF", "html": "HTML", "docx": "Word", "xlsx": "Excel", "pptx": "PowerPoint"}

@@ -194,7 +194,9 @@ class _Measure:
         gap = (line.baseline - following.baseline) / line.size
         if not 0.3 < gap < min(3.0, self._usual_gap * 1.25 + 0.1):
             return False
-        indented = following.left > line.left + 0.8 * line.size
+        # The lines of a list item hang behind its bullet; elsewhere an indent begins a paragraph.
+        hangs = _BEGINS_ITEM.match(line.text.lstrip()) is not None
+        indented = following.left > line.left + 0.8 * line.size and not hangs
         if indented or _BEGINS_ITEM.match(following.text.lstrip()):
             return False
         return self._is_full(index)

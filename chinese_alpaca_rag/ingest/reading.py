@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+from functools import cache
 from pathlib import Path, PurePath
 
 from chinese_alpaca_rag.ingest.formats import SUFFIXES, detect_format
@@ -31,16 +32,13 @@ PARSER_VERSIONS: dict[str, int] = {
 # These parsers are the standard library's and run here; the others run in a child process.
 _PLAIN = {"text": read_text, "markdown": read_markdown, "csv": read_csv}
 
-_shared: ParserProcess | None = None
 
-
+@cache
 def shared_parser() -> ParserProcess:
     """The parser process of this program, which starts with its first file and ends with the program."""
-    global _shared  # noqa: PLW0603
-    if _shared is None:
-        _shared = ParserProcess()
-        atexit.register(_shared.close)
-    return _shared
+    parser = ParserProcess()
+    atexit.register(parser.close)
+    return parser
 
 
 def read_document(

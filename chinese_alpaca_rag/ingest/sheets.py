@@ -23,6 +23,7 @@ from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.library.records import Page, ParsedDocument
 
 _MOST_CELLS = 5_000_000
+_MOST_CHARACTERS = 50_000_000  # of all cells; one long text that many cells share costs a file nothing
 _WIDEST_ROW = 2_000  # columns; a stray cell in column XFD would make every row 16,384 wide
 
 Merge = tuple[int, int, int, int]  # first row, first column, last row, last column; from 1
@@ -92,7 +93,7 @@ def _merges(source: bytes) -> list[Merge]:
 def _grid(sheet: Any, formulas: Any | None) -> tuple[dict[int, dict[int, str]], int]:
     """The texts of a sheet's filled cells by row and column, and how many formulas had no value."""
     grid: dict[int, dict[int, str]] = {}
-    uncomputed = 0
+    uncomputed = characters = 0
     sheet.reset_dimensions()
     if formulas is not None:
         formulas.reset_dimensions()
@@ -100,6 +101,9 @@ def _grid(sheet: Any, formulas: Any | None) -> tuple[dict[int, dict[int, str]], 
         for cell in row[:_WIDEST_ROW]:
             if cell.value is not None and (text := shown(cell.value, cell.number_format).strip()):
                 grid.setdefault(cell.row, {})[cell.column] = text
+                characters += len(text)
+        if characters > _MOST_CHARACTERS:
+            raise too_large(Words(zh="字符数", en="The number of characters"), characters, _MOST_CHARACTERS)
         for cell in written[:_WIDEST_ROW]:
             if isinstance(cell.value, str) and cell.value.startswith("=") and cell.column not in grid.get(cell.row, {}):
                 grid.setdefault(cell.row, {})[cell.column] = cell.value

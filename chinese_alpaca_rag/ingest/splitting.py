@@ -9,9 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from langchain_core.documents import BaseDocumentTransformer, Document
+from typing import TYPE_CHECKING
 
 from chinese_alpaca_rag.errors import WrongUsageError
 from chinese_alpaca_rag.ingest.graphemes import boundary_at_or_before
@@ -20,6 +18,11 @@ from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.library.records import Page, ParsedDocument, PassageSpan
 from chinese_alpaca_rag.sentences import sentence_spans
 
+if TYPE_CHECKING:
+    from chinese_alpaca_rag.ingest.text_splitter import ChineseTextSplitter
+
+__all__ = ["DEFAULT_SIZE", "SPLITTER_VERSION", "ChineseTextSplitter", "check_size", "split_document", "split_page"]
+
 DEFAULT_SIZE = 400
 #: Raised whenever the same text is split otherwise, so that libraries split it again.
 SPLITTER_VERSION = 1
@@ -27,6 +30,8 @@ SPLITTER_VERSION = 1
 # Formats whose parsers write headings as "#" lines, and those in which numbered lines are rows or list items.
 _MARKED = frozenset(("markdown", "html", "docx", "pptx"))
 _UNNUMBERED = frozenset(("markdown", "xlsx", "csv"))
+_LONGEST_RUNNING_HEAD = 80  # characters
+_SENTENCE_END = re.compile("[。！？；]")
 _SOFT_ENDS = re.compile(r"[，、,：:|)）」』”’\]】]\s?|\s+")
 
 
@@ -40,6 +45,15 @@ class _Piece:
     heading: Heading | None
 
 
+def __getattr__(name: str) -> object:
+    """The splitter for LangChain, which is imported with LangChain when it is asked for."""
+    if name == "ChineseTextSplitter":
+        from chinese_alpaca_rag.ingest.text_splitter import ChineseTextSplitter
+
+        return ChineseTextSplitter
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def split_document(document: ParsedDocument, *, size: int = DEFAULT_SIZE, overlap: int = 0) -> list[PassageSpan]:
     """The passages of a document, in reading order.
 
@@ -47,7 +61,7 @@ def split_document(document: ParsedDocument, *, size: int = DEFAULT_SIZE, overla
     ``overlap`` repeats up to so many characters of whole sentences from the passage before, on the same page
     and below the same headings. WrongUsageError for sizes that make no sense.
     """
-    _check(size, overlap)
+    check_size(size, overlap)
     marked, numbered = document.format in _MARKED, document.format not in _UNNUMBERED
     path = HeadingPath()
     spans: list[PassageSpan] = []
@@ -55,63 +69,12 @@ def split_document(document: ParsedDocument, *, size: int = DEFAULT_SIZE, overla
         if document.page_kind in ("slide", "sheet"):
             path.clear()
         headings = find_headings(page.text, marked=marked, numbered=numbered)
-        spans += _split_page(page, headings, path, size, overlap)
+        spans += split_page(page, headings, path, size, overlap)
     return spans
 
 
-class ChineseTextSplitter(BaseDocumentTransformer):
-    """Splits LangChain documents at the ends of Chinese and English sentences.
-
-    It has the methods of LangChain's text splitters. Lengths are characters; ``start_index`` in the metadata
-    is exact: ``content == text[start_index : start_index + len(content)]``.
-    """
-
-    def __init__(
-        self,
-        chunk_size: int = DEFAULT_SIZE,
-        chunk_overlap: int = 0,
-        *,
-        add_start_index: bool = True,
-        marked: bool = True,
-    ) -> None:
-        _check(chunk_size, chunk_overlap)
-        self.chunk_size = chunk_size
-        self.chunk_overlap = chunk_overlap
-        self.add_start_index = add_start_index
-        self.marked = marked
-
-    def split_text(self, text: str) -> list[str]:
-        """The passages of ``text``."""
-        return [text[span.start : span.end] for span in self._spans(text)]
-
-    def create_documents(
-        self, texts: Sequence[str], metadatas: Sequence[dict[str, Any]] | None = None
-    ) -> list[Document]:
-        """A document for each passage of each text, with a copy of that text's metadata."""
-        documents: list[Document] = []
-        for text, metadata in zip(texts, metadatas or [{}] * len(texts), strict=True):
-            for span in self._spans(text):
-                own = {**metadata, **({"start_index": span.start} if self.add_start_index else {})}
-                if span.heading:
-                    own.setdefault("heading", span.heading)
-                documents.append(Document(page_content=text[span.start : span.end], metadata=own))
-        return documents
-
-    def split_documents(self, documents: Iterable[Document]) -> list[Document]:
-        """Each document split, its metadata kept."""
-        whole = list(documents)
-        return self.create_documents([one.page_content for one in whole], [one.metadata for one in whole])
-
-    def transform_documents(self, documents: Sequence[Document], **_: Any) -> Sequence[Document]:
-        """The same as :meth:`split_documents`, under the name that LangChain's pipelines call."""
-        return self.split_documents(documents)
-
-    def _spans(self, text: str) -> list[PassageSpan]:
-        headings = find_headings(text, marked=self.marked)
-        return list(_split_page(Page(1, text), headings, HeadingPath(), self.chunk_size, self.chunk_overlap))
-
-
-def _check(size: int, overlap: int) -> None:
+def check_size(size: int, overlap: int) -> None:
+    """WrongUsageError for a passage size and overlap (characters) that cannot be meant."""
     if size < 1 or not 0 <= overlap < size:
         raise WrongUsageError(
             Words(
@@ -122,20 +85,20 @@ def _check(size: int, overlap: int) -> None:
         )
 
 
-def _split_page(
+def split_page(
     page: Page, headings: dict[int, Heading], path: HeadingPath, size: int, overlap: int
 ) -> Iterator[PassageSpan]:
     """The passages of one page; ``path`` holds the headings open at its beginning, and at its end those then open."""
     pieces = list(_pieces(page.text, headings, size))
+    head = _running_head(page.text, pieces)
     for first, last in _merged_rests(_groups(pieces, _depths(pieces, path), size), pieces, size):
         above = ""
+        content = head if first == 0 else first
         for index in range(first, last):
             heading = pieces[index].heading
             if heading is not None:
                 path.enter(heading)
-            # A page's running head before the first heading does not make the passage one of the part before.
-            beginning = not above or pieces[index].start - pieces[first].start <= 0.1 * size
-            if index == first or (heading is not None and beginning and _no_content(pieces, first, index)):
+            if index <= content or _all_headings(pieces, content, index):
                 above = str(path)
         start = _overlapped(pieces, first, overlap)
         yield PassageSpan(page.number, pieces[start].start, pieces[last - 1].end, above)
@@ -214,9 +177,18 @@ def _all_headings(pieces: Sequence[_Piece], first: int, last: int) -> bool:
     return all(_stands_alone(pieces, index) for index in range(first, last + 1))
 
 
-def _no_content(pieces: Sequence[_Piece], first: int, last: int) -> bool:
-    """Whether what lies before the heading ``last`` is no part of its own: the end of one, or headings only."""
-    return pieces[first].heading is None or _all_headings(pieces, first, last)
+def _running_head(text: str, pieces: Sequence[_Piece]) -> int:
+    """How many pieces of a page are its running head: short lines without a sentence before the first heading.
+
+    They belong to no part of the text, so the part that ends on the page before is not continued by them.
+    """
+    for index, piece in enumerate(pieces):
+        before = text[pieces[0].start : piece.start]
+        if len(before) > _LONGEST_RUNNING_HEAD or _SENTENCE_END.search(before):
+            return 0
+        if piece.heading is not None:
+            return index
+    return 0
 
 
 def _stands_alone(pieces: Sequence[_Piece], index: int) -> bool:

@@ -41,12 +41,6 @@ def saved(document: Any) -> bytes:
     return stream.getvalue()
 
 
-def with_parts(data: bytes, **parts: str) -> bytes:
-    """The same archive with some parts replaced; ``__`` in a name stands for ``/`` and a final ``_`` is dropped."""
-    names = {name.rstrip("_").replace("__", "/"): content for name, content in parts.items()}
-    return replaced(data, names)
-
-
 def replaced(data: bytes, parts: dict[str, str]) -> bytes:
     """The same archive with the content of some parts replaced or added."""
     stream = io.BytesIO()

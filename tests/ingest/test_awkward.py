@@ -30,8 +30,6 @@ def test_awkward_files_are_read_or_refused() -> None:
     read = refused = 0
     with ParserProcess() as parser:
         for path in sample(shared_data("awkward")):
-            if path.name == "poc-shared-strings.xlsx":
-                continue  # takes half a minute until it meets the memory limit
             try:
                 document = read_document(path, parser=parser)
             except DocumentRefusedError as error:

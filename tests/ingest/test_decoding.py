@@ -63,6 +63,10 @@ def test_short_texts(codec: str) -> None:
         ("plain English text", "utf-16-be"),
         ("plain English text", "utf-16-le"),
         ("卡拉OK‧臺北", "cp950"),
+        ("收件／寄件地址", "big5"),
+        ("收件／寄件地址", "cp950"),
+        ("日本動畫「ビスマルク」", "big5hkscs"),
+        ("桃の陣亦有邀請陣內擔任主持", "big5hkscs"),
         ("嚐嚐煊粧", "big5hkscs"),
     ],
 )

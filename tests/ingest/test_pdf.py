@@ -49,6 +49,16 @@ def test_numbered_lines_begin_paragraphs() -> None:
     assert page_text(f"一、{long}", f"二、{long}", f"第三条{long}").count("\n") == 2
 
 
+def test_the_lines_of_a_list_item_hang_behind_its_bullet() -> None:
+    def draw(canvas: Any) -> None:
+        for number, text in enumerate(("· " + "雷雨天气不得在室外安装" * 3, "或检修。", "· 接线前断开电源。")):
+            canvas.drawString(72 if text.startswith("·") else 90, 700 - 18 * number, text)
+        canvas.drawString(90, 600, "正文的一行，和上面的第一行一样长，这样右边的边界就有两行文字到达了")
+
+    text = read_pdf(pdf_file([draw]), "x").pages[0].text
+    assert text.split("\n")[:2] == ["· " + "雷雨天气不得在室外安装" * 3 + "或检修。", "· 接线前断开电源。"]
+
+
 def test_english_is_joined_with_spaces_and_its_hyphens_are_mended() -> None:
     def draw(canvas: Any) -> None:
         canvas.setFont("Helvetica", 12)

@@ -10,6 +10,7 @@ from tests.ingest.office_files import sheets_file, slides_file
 
 pytest.importorskip("unstructured", reason="needs the office extra")
 
+from chinese_alpaca_rag.ingest import sheets
 from chinese_alpaca_rag.ingest.sheets import read_sheets
 from chinese_alpaca_rag.ingest.slides import read_slides
 
@@ -134,3 +135,13 @@ def test_a_stray_cell_far_away_costs_nothing() -> None:
 def test_an_empty_workbook_is_refused() -> None:
     with pytest.raises(DocumentRefusedError):
         read_sheets(sheets_file(lambda workbook: None), "x")
+
+
+def test_one_long_text_in_many_cells_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(workbook: Any) -> None:
+        for _ in range(20):
+            workbook.active.append(["x" * 100])
+
+    monkeypatch.setattr(sheets, "_MOST_CHARACTERS", 1000)
+    with pytest.raises(DocumentRefusedError, match=r"limit|上限"):
+        read_sheets(sheets_file(write), "x")

@@ -120,6 +120,8 @@ def test_the_numbering_of_regulations() -> None:
         ("2024年工作总结\n说明。", []),
         ("第 1 节 模板使用说明\n说明。", ["第 1 节 模板使用说明"]),
         ("参考文献\n[1] 某书。", ["参考文献"]),
+        ("1 产品概述\n说明。\n1.1 外形\n说明。", ["1 产品概述", "1.1 外形"]),
+        ("1 使用前须知\t3\n2 产品概述\t4", []),
         ("1. 这一条是完整的句子，说明要做的事情。\n说明。", []),
         ("# 不是标题\n说明。", []),
     ],
@@ -134,13 +136,20 @@ def test_code_is_no_heading() -> None:
 
 
 def test_which_headings_close_which() -> None:
-    text = "第一章 甲\n说明。\n一、乙\n说明。\n1. 丙\n说明。\n二、丁\n说明。\n第二章 戊\n说明。"
+    text = "目录\n说明。\n第一章 甲\n说明。\n一、乙\n说明。\n1. 丙\n说明。\n二、丁\n说明。\n第二章 戊\n说明。"
     path = HeadingPath()
     paths = []
     for heading in find_headings(text, marked=False).values():
         path.enter(heading)
         paths.append(str(path))
-    assert paths == ["第一章 甲", "第一章 甲 › 一、乙", "第一章 甲 › 一、乙 › 1. 丙", "第一章 甲 › 二、丁", "第二章 戊"]
+    assert paths == [
+        "目录",
+        "第一章 甲",
+        "第一章 甲 › 一、乙",
+        "第一章 甲 › 一、乙 › 1. 丙",
+        "第一章 甲 › 二、丁",
+        "第二章 戊",
+    ]
 
 
 def test_a_path_goes_on_over_pages_but_not_over_slides() -> None:
@@ -148,6 +157,16 @@ def test_a_path_goes_on_over_pages_but_not_over_slides() -> None:
     pages = tuple(Page(number, text) for number, text in enumerate(texts, start=1))
     assert split_document(ParsedDocument("pdf", "t", pages, "page"))[1].heading == "第一章 总则"
     assert split_document(ParsedDocument("pptx", "t", pages, "slide"))[1].heading == ""
+
+
+def test_a_running_head_does_not_continue_the_part_before() -> None:
+    texts = (
+        "第一章 总则\n说明。",
+        "公司手册\n\n第2页 共9页\n\n第二章 考勤\n说明。",
+        "公司手册\n\n还是第二章的说明。\n第三章 休假\n说明。",
+    )
+    spans = split_document(ParsedDocument("pdf", "t", tuple(Page(n, t) for n, t in enumerate(texts, 1)), "page"))
+    assert [span.heading for span in spans] == ["第一章 总则", "第二章 考勤", "第二章 考勤"]
 
 
 def test_the_splitter_for_langchain_gives_exact_places() -> None:
