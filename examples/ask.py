@@ -14,7 +14,8 @@ def main(library: str, question: str, model: str = "extractive", window: str = "
     print(answer.answer)
     for citation in answer.citations:
         mark = "✓" if citation.verified else "✗"
-        print(f"[{citation.n}] {mark} {citation.source} p.{citation.page} {citation.start}-{citation.end}: {citation.quote}")
+        place = f"{citation.source} p.{citation.page} {citation.start}-{citation.end}"
+        print(f"[{citation.n}] {mark} {place}: {citation.quote}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,9 @@ LONG_DOCUMENT = "年度报告.pdf"
 
 def run(*arguments: str) -> None:
     """Show a command and run it; the demonstration ends with it if it fails."""
-    shown = " ".join(shlex.quote(argument) if " " in argument or "？" in argument else argument for argument in arguments)
+    shown = " ".join(
+        shlex.quote(argument) if " " in argument or "？" in argument else argument for argument in arguments
+    )
     print(f"\n$ alpaca-rag {shown}", flush=True)
     code = subprocess.run([sys.executable, "-m", "chinese_alpaca_rag", *arguments], check=False).returncode
     if code:

@@ -5,6 +5,7 @@ hashing embedding, which needs no weights, stands where you would put your own e
 """
 
 import sys
+from itertools import pairwise
 from zlib import crc32
 
 from langchain_core.embeddings import Embeddings
@@ -23,7 +24,7 @@ class HashedBigrams(Embeddings):
 
     def embed_query(self, text: str) -> list[float]:
         counts = [0.0] * 4096
-        for first, second in zip(text, text[1:], strict=False):
+        for first, second in pairwise(text):
             counts[crc32((first + second).encode()) % len(counts)] += 1.0
         return counts
 

@@ -154,7 +154,7 @@ def _check_window(card: ModelCard, window: object, *, limit: int) -> None:
     if isinstance(window, bool) or not isinstance(window, int) or window < 1:
         raise WindowUnreachableError(
             Words(
-                zh=f"窗口必须是正整数（以 token 计），而不是 {window}。",
+                zh=f"窗口必须是正整数（以词元计），而不是 {window}。",
                 en=f"A window is a positive whole number of tokens, not {window}.",
             ),
             hint=Words(
@@ -172,7 +172,7 @@ def _check_window(card: ModelCard, window: object, *, limit: int) -> None:
     names = ", ".join(other.name for other in reaching[:3])
     raise WindowUnreachableError(
         Words(
-            zh=f"{card.name} 最多能到 {limit} 个 token，达不到 {window}。",
+            zh=f"{card.name} 最多能到 {limit} 个词元，达不到 {window}。",
             en=f"{card.name} reaches {limit} tokens at most, not {window}.",
         ),
         hint=Words(

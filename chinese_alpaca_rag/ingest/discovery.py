@@ -9,16 +9,21 @@ from pathlib import Path
 from chinese_alpaca_rag.errors import NoDocumentsError
 from chinese_alpaca_rag.ingest.formats import CONVERTIBLE, SUFFIXES, known_suffixes
 from chinese_alpaca_rag.language import Words
+from chinese_alpaca_rag.library.database import FILE_NAME
+from chinese_alpaca_rag.library.lock import LOCK_NAME
 
 # What systems and programs leave in folders.
 _UNFINISHED = (".tmp", ".crdownload", ".part", ".download")
 _SYSTEM_NAMES = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
+# A library may stand inside the folder that it is made from.
+_LIBRARY_NAMES = frozenset((FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", f"{FILE_NAME}-journal", LOCK_NAME))
 
 
 def find_documents(paths: Sequence[Path]) -> list[Path]:
     """The files that ``paths`` name or hold, absolute and in sorted order, each once.
 
-    Folders are searched throughout; hidden files, lock files and unfinished downloads in them are passed over,
+    Folders are searched throughout; hidden files, lock files, unfinished downloads and
+    a library's own files in them are passed over,
     all other files are in the list, whatever their format: those that cannot be read are to be refused by name.
     So is a folder that may not be looked into. NoDocumentsError for a path that does not exist, and when
     nothing at all can be read.
@@ -81,7 +86,7 @@ def _is_document(file: Path) -> bool:
 
 def _is_passed_over(name: str) -> bool:
     lower = name.lower()
-    return name.startswith((".", "~$")) or lower.endswith(_UNFINISHED) or lower in _SYSTEM_NAMES
+    return name.startswith((".", "~$")) or lower.endswith(_UNFINISHED) or lower in _SYSTEM_NAMES | _LIBRARY_NAMES
 
 
 def _missing(path: Path) -> NoDocumentsError:

@@ -110,7 +110,7 @@ def _unnamed_format(head: bytes, suffix: str) -> str:
     if suffix in CONVERTIBLE:
         raise unsupported(*CONVERTIBLE[suffix])
     if suffix:
-        raise unknown_format(suffix, known_suffixes())
+        raise unknown_format(suffix)
     return "text"
 
 
@@ -122,7 +122,7 @@ def _archive_format(data: bytes, suffix: str, named: str) -> str:
         raise damaged(_NAMES[named])
     if suffix in CONVERTIBLE:
         raise unsupported(*CONVERTIBLE[suffix])
-    raise unknown_format(suffix or ".zip", known_suffixes())
+    raise unknown_format(suffix or ".zip")
 
 
 def _ole_refusal(data: bytes, suffix: str, named: str) -> Exception:

@@ -49,14 +49,14 @@ def encrypted(format_name: str) -> DocumentRefusedError:
     )
 
 
-def unknown_format(suffix: str, known: str) -> DocumentRefusedError:
+def unknown_format(suffix: str) -> DocumentRefusedError:
     """Neither the file's name nor its first bytes say a format that can be read."""
     zh, en = (f"“{suffix}”", f" {suffix!r}") if suffix else ("（没有扩展名）", " (the name has no suffix)")
     return DocumentRefusedError(
         Words(zh=f"不认识的文件格式{zh}。", en=f"Unknown file format{en}."),
         hint=Words(
-            zh=f"可以读取的格式：{known}。如果它是纯文本，请把扩展名改为 .txt。",
-            en=f"Formats that can be read: {known}. If it is plain text, rename it to .txt.",
+            zh="请转换成 PDF、docx、xlsx、pptx、HTML、Markdown 或文本；如果它就是纯文本，请把扩展名改为 .txt。",
+            en="Convert it to PDF, docx, xlsx, pptx, HTML, Markdown or text; if it is plain text, rename it to .txt.",
         ),
     )
 

@@ -258,3 +258,11 @@ def test_the_version_of_every_format_is_noted(folder: Path, library: Library) ->
     record = library.file(str(folder / "a.txt"))
     assert record is not None
     assert record.parser == pipeline.parser_version("text")
+
+
+def test_a_library_inside_the_folder_that_it_is_made_from_is_no_document(tmp_path: Path) -> None:
+    (tmp_path / "通知.txt").write_text("今天下午三点开会。", encoding="utf-8")
+    with Library.open(tmp_path / "library", create=True) as library:
+        for _ in range(2):
+            outcomes = ingest_paths([tmp_path], library)
+            assert [Path(outcome.path).name for outcome in outcomes] == ["通知.txt"]
