@@ -34,7 +34,9 @@ def main(wanted: list[str]) -> int:
         if process.returncode:
             broken.append(name)
     short = sum(line.rstrip().endswith(" short") for line in figures)
-    print(f"{len(figures)} figures, {short} short of their target" + (f"; broken: {', '.join(broken)}" if broken else ""))
+    print(
+        f"{len(figures)} figures, {short} short of their target" + (f"; broken: {', '.join(broken)}" if broken else "")
+    )
     return 1 if broken else 0
 
 

@@ -23,7 +23,9 @@ def run(program: str, *arguments: str | Path, language: str = "zh") -> str:
     """What the program prints; it must end well."""
     environment = {**os.environ, "ALPACA_RAG_LANGUAGE": language, "PYTHONIOENCODING": "utf-8"}
     command = [sys.executable, str(ROOT / "examples" / program), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=environment, cwd=ROOT, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", env=environment, cwd=ROOT, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -31,7 +33,15 @@ def run(program: str, *arguments: str | Path, language: str = "zh") -> str:
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("examples") / "library"
-    command: Sequence[str] = [sys.executable, "-m", "chinese_alpaca_rag", "ingest", str(DOCUMENTS), "--library", str(folder)]
+    command: Sequence[str] = [
+        sys.executable,
+        "-m",
+        "chinese_alpaca_rag",
+        "ingest",
+        str(DOCUMENTS),
+        "--library",
+        str(folder),
+    ]
     subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
     return folder
 

@@ -44,7 +44,10 @@ def job(library: Path) -> list[str]:
 
 
 def works(*command: str) -> bool:
-    return shutil.which(command[0]) is not None and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    return (
+        shutil.which(command[0]) is not None
+        and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    )
 
 
 def test_the_whole_job_runs_without_a_network(tmp_path: Path) -> None:
@@ -60,7 +63,15 @@ def test_no_system_call_of_the_whole_job_reaches_out(tmp_path: Path) -> None:
     if not works("strace", "-f", "-o", "/dev/null", "true"):
         pytest.skip("strace is not installed or not permitted here")
     trace = tmp_path / "trace"
-    command = ["strace", "-f", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-o", str(trace), *job(tmp_path / "library")]
+    command = [
+        "strace",
+        "-f",
+        "-e",
+        "trace=connect,sendto,sendmsg,sendmmsg",
+        "-o",
+        str(trace),
+        *job(tmp_path / "library"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     outward = [line for line in trace.read_text(errors="replace").splitlines() if OUTWARD.search(line)]

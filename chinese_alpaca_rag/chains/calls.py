@@ -124,6 +124,7 @@ class ModelCalls:
             seconds_to_first_token=seconds if self.first_token_after is None else self.first_token_after,
             seconds=seconds,
             dropped=dropped,
+            remarks=tuple(map(str, self.remarks)),
         )
 
     def _read(self, prompt: Prompt, name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from chinese_alpaca_rag.chains.claims import Claim, find_claim, same_group
+from chinese_alpaca_rag.chains.claims import Claim, find_claim, same_group, without_number
 from chinese_alpaca_rag.chains.folding import fold
 from chinese_alpaca_rag.chains.framing import is_framing
 from chinese_alpaca_rag.chains.markers import Marker, find_markers
@@ -48,7 +48,8 @@ class _Checker:
             limit = self._markers[behind].start if behind < len(self._markers) else len(self._answer)
             # A marker with nothing of its own, as in 年假为五天[1]。[2], repeats the claim before it.
             claim = find_claim(self._answer, since, group, limit) or claim
-            yield from self._check_group(claim, dict.fromkeys(n for marker in group for n in marker.numbers))
+            numbers = dict.fromkeys(number for marker in group for number in marker.numbers)
+            yield from self._check_group(claim, list(numbers))
             since = group[-1].end
             index = behind
 
@@ -69,8 +70,9 @@ class _Checker:
                 if searched is not None and own in searched.folded_text
             ]
             if holding:
-                quoted = fold(self._answer[since : self._markers[later].start].rpartition("\n")[2]).text
-                if own in quoted and any(searched.find(quoted) for searched in holding):
+                line = self._answer[since : self._markers[later].start].rpartition("\n")[2]
+                readings = dict.fromkeys((fold(line).text, fold(without_number(line)).text))
+                if any(own in reading and searched.find(reading) for reading in readings for searched in holding):
                     return later
         return index
 
@@ -79,7 +81,7 @@ class _Checker:
         before = self._answer[max(0, marker.start - 1) : marker.start]
         return fold((before if before.isalnum() else "") + self._answer[marker.start : marker.end]).text
 
-    def _check_group(self, claim: Claim | None, numbers: Sequence[int] | dict[int, None]) -> Iterator[Citation]:
+    def _check_group(self, claim: Claim | None, numbers: Sequence[int]) -> Iterator[Citation]:
         known = [number for number in numbers if number in self._sources]
         folded = _FoldedClaim(claim, self._names(known)) if claim and known else None
         sentence = claim.sentence if claim else ""

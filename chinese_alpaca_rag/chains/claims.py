@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from chinese_alpaca_rag.chains.framing import LONGEST_FRAME, is_framing
 from chinese_alpaca_rag.chains.markers import Marker
-from chinese_alpaca_rag.chains.matching import EDGE_MARKS
 from chinese_alpaca_rag.sentences import sentence_spans
 
 _JOINED = re.compile(r"[\s、，,和及与&]{0,4}|\s{0,2}and\s{0,2}")
@@ -31,8 +30,11 @@ _MARKER_WORD = re.compile(
 _LEAD = re.compile(
     r"(?:根据|依据|按照|依照|参照|参见|正如|据|according to|based on|as stated in)[^“”「」\"。！？]*\Z", re.IGNORECASE
 )
+_CLAUSE_END = re.compile(r"[；;]")
 _WEAK_LEAD = re.compile(r"(?:在|从|由|见|如|in|from)[^“”「」\"。！？]*\Z", re.IGNORECASE)
 _FRAME_END = re.compile(r"[，,：:]")
+# What is left in front of a claim when the one before it ended, and marks that open nothing of it.
+_OPENING_MARKS = " \t\r\n\u3000，。；：、！？,.;:!?)）]】”’」』*"
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def find_claim(answer: str, since: int, markers: Sequence[Marker], limit: int) -
     behind = answer[end : limit if line_end < 0 else line_end]
     sentence_start = _last_sentence(answer, line_start, start)
     opening = answer[sentence_start:start]
-    opens_sentence = not _says_something(opening) or _leads_in(opening, behind)
+    opens_sentence = not _says_something(opening) or _leads_in(_CLAUSE_END.split(opening)[-1], behind)
     if opens_sentence and _says_something(_first_sentence(behind)):
         return _following(behind)
     if not _says_something(answer[since:start]):
@@ -92,7 +94,7 @@ def _preceding(text: str, line_start: int = -1, sentence_start: int = -1) -> Cla
         line_start = text.rfind("\n") + 1
         sentence_start = _last_sentence(text, line_start, len(text))
     line, sentence = text[line_start:], text[sentence_start:]
-    return _claim(sentence, [text, line, _without_number(line)])
+    return _claim(sentence, [text, line, without_number(line)])
 
 
 def _following(text: str) -> Claim:
@@ -100,34 +102,41 @@ def _following(text: str) -> Claim:
 
 
 def _claim(sentence: str, longer: list[str]) -> Claim:
-    plain = _without_number(sentence)
+    plain = without_number(sentence)
     readings = [(reading, "") for reading in dict.fromkeys([*longer, sentence, plain])]
-    framed = _FRAME_END.search(plain.lstrip("".join(EDGE_MARKS) + "，。；：、"))
+    core = plain.lstrip(_OPENING_MARKS)
+    framed = _FRAME_END.search(core)
     if framed:
-        stripped = plain.lstrip("".join(EDGE_MARKS) + "，。；：、")
-        readings.append((stripped[framed.end() :], stripped[: framed.start()]))
-    quotes = _QUOTE.findall(plain)
+        readings.append((core[framed.end() :], core[: framed.start()]))
     return Claim(
-        sentence=_tidy(plain),
+        sentence=plain.lstrip(_OPENING_MARKS).rstrip(),
         readings=tuple(readings),
-        quotes=tuple(quotes),
+        quotes=tuple(_QUOTE.findall(plain)),
         frame=_QUOTE.sub(" ", plain),
     )
 
 
 def _last_sentence(text: str, start: int, end: int) -> int:
-    """Where the last sentence of ``text[start:end]`` begins; a quotation is never cut in two."""
+    """Where the last sentence of ``text[start:end]`` begins; neither a semicolon nor a quotation parts it."""
     stretch = text[start:end]
-    spans = [span for span in sentence_spans(stretch) if _says_something(stretch[slice(*span)])]
-    if not spans:
-        return start
-    begin = spans[-1][0]
-    if len(spans) > 1 and _QUOTE.search(stretch) and is_framing(stretch[begin:]):
-        begin = spans[-2][0]
-    for quote in _QUOTE.finditer(stretch):
-        if quote.start() < begin < quote.end():
-            begin = max(span[0] for span in spans if span[0] <= quote.start()) if spans[0][0] <= quote.start() else 0
-    return start + begin
+    quotes = [match.span() for match in _QUOTE.finditer(stretch)]
+    passed = 0  # quotations that end before the sentence at hand
+    begins: list[int] = []
+    complete = False  # whether the last of `begins` says something and has ended
+    for first, last in sentence_spans(stretch):
+        while passed < len(quotes) and quotes[passed][1] <= first:
+            passed += 1
+        quoted = passed < len(quotes) and quotes[passed][0] < first
+        sentence = stretch[first:last]
+        speaks = _says_something(sentence)
+        if not begins or (complete and speaks and not quoted):
+            begins.append(first)
+            complete = False
+        complete = (complete or speaks) and not sentence.endswith(("；", ";"))
+    # “年假为五天。”这是规定 is the quotation with its frame behind it.
+    if len(begins) > 1 and quotes and is_framing(stretch[begins[-1] :]):
+        begins.pop()
+    return start + (begins[-1] if begins else 0)
 
 
 def _first_sentence(text: str) -> str:
@@ -139,15 +148,11 @@ def _first_sentence(text: str) -> str:
 
 
 def _says_something(text: str) -> bool:
-    plain = _without_number(text)
+    plain = without_number(text)
     return any(character.isalnum() for character in plain)
 
 
-def _without_number(text: str) -> str:
+def without_number(text: str) -> str:
     """``text`` without a list's number or bullet in front."""
     match = _ITEM_NUMBER.match(text)
     return text[match.end() :] if match else text
-
-
-def _tidy(text: str) -> str:
-    return text.strip().lstrip("，。；：、,.;:!?！？)）]】”’」』 ").rstrip()

@@ -59,10 +59,9 @@ class Token(Event):
 
 @dataclass(frozen=True)
 class Finished(Event, Generic[ResultT]):
-    """The end of the run. ``remarks`` say what was shortened or cut on the way; mostly there are none."""
+    """The end of the run."""
 
     result: ResultT
-    remarks: tuple[Words, ...] = ()
 
 
 AnswerEvent = PlanMade | Progress | Token | Finished[Answer]

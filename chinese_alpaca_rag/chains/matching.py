@@ -30,10 +30,10 @@ _MOST_OCCURRENCES = 64
 _SENTENCE_END = re.compile(r"[。.！!？?；;]")
 _NUMERALS = frozenset("零〇一二三四五六七八九十百千万亿两兆壹贰叁肆伍陆柒捌玖拾佰仟")
 _UNITS_BEHIND = frozenset("十百千万亿兆%‰℃°")
-_CLAUSE_BREAK = re.compile(r"[^\w\s]|[^\S \u3000]")
+_CLAUSE_BREAK = re.compile(r"[^\w\s'’]|[^\S \u3000]")
 _NEUTRAL = re.compile("非常|无论|不但|不仅|不论|不管|不过|不断|不同|未来")
 _NEGATIONS = frozenset("不没未无非勿莫")
-_ENGLISH_NEGATION = re.compile(r"(?:\b(?:not|no|never|without|cannot|neither|nor|non)|n't)[\s-]+\w*\s*$")
+_ENGLISH_NEGATION = re.compile(r"(?:\b(?:not|no|never|without|cannot|neither|nor|non)|n['’]t)[\s-]+\w*\s*$")
 
 
 class SearchedSource:
@@ -141,9 +141,9 @@ def _cuts_before(before: str, first: str) -> bool:
         return False
     if first.isdigit():
         joined = last in ".,:/" and before[-2:-1].isdigit()
-        return last.isdigit() or joined or last in "-−±+" or (last.isascii() and last.isalpha())
+        return last.isdigit() or joined or last in "-−±+第" or (last.isascii() and last.isalpha())
     if first in _NUMERALS:
-        return last in _NUMERALS or last.isdigit()
+        return last in _NUMERALS or last.isdigit() or last == "第"
     if first.isalnum() and not is_ideographic(first):
         return last.isalnum() and not is_ideographic(last)
     return last == "副"

@@ -38,7 +38,11 @@ class Measure(ABC):
     """A model's window and reply, and the count of its prompts, in tokens. ``window`` None is no limit."""
 
     window: int | None
-    reply: int
+
+    @property
+    @abstractmethod
+    def reply(self) -> int:
+        """The tokens kept for the reply."""
 
     @property
     def limit(self) -> int | None:
@@ -59,14 +63,19 @@ class Measure(ABC):
 
 
 class ExactMeasure(Measure):
-    """A model that counts what it sends."""
+    """A model that counts what it sends. ``reply`` is given where a binding says otherwise than the model."""
 
-    def __init__(self, model: CountsPrompts, window: int | None) -> None:
+    def __init__(self, model: CountsPrompts, window: int | None, reply: int | None) -> None:
         if window is not None and window > model.window:
             raise _beyond(window, model.window)
         self.window = model.window if window is None else window
-        self.reply = model.max_tokens
+        self._reply = reply
         self._model = model
+
+    @property
+    def reply(self) -> int:
+        """The binding's or the model's own, as it is now."""
+        return self._model.max_tokens if self._reply is None else self._reply
 
     def count(self, messages: Sequence[BaseMessage]) -> int:
         """What the model itself counts."""
@@ -77,7 +86,11 @@ class NoMeasure(Measure):
     """A model that reads the sources themselves and evaluates no tokens."""
 
     window = None
-    reply = 0
+
+    @property
+    def reply(self) -> int:
+        """Nothing is kept where nothing is limited."""
+        return 0
 
     def count(self, messages: Sequence[BaseMessage]) -> int:
         """Nothing: no tokens are evaluated."""
@@ -89,11 +102,16 @@ class ForeignMeasure(Measure):
 
     def __init__(self, model: BaseLanguageModel[Any], window: int, reply: int) -> None:
         self.window = window
-        self.reply = reply
+        self._reply = reply
         self._model = model
         self._count_own: Callable[[list[BaseMessage]], int] | None = (
             model.get_num_tokens_from_messages if _counts_tokens(model) else None
         )
+
+    @property
+    def reply(self) -> int:
+        """What was decided when the chain was made."""
+        return self._reply
 
     def count(self, messages: Sequence[BaseMessage]) -> int:
         """The model's own count or, from its first failure on, the estimate."""
@@ -140,10 +158,8 @@ def measure_model(model: Any, *, window: int | None = None, reply: int | None = 
         return NoMeasure()
     measure: Measure
     if isinstance(model, CountsPrompts):
-        measure = ExactMeasure(model, window)
-        bound_reply = bound.get("max_tokens")
-        if isinstance(bound_reply, int) and bound_reply > 0:
-            measure.reply = bound_reply
+        said = bound.get("max_tokens")
+        measure = ExactMeasure(model, window, said if isinstance(said, int) and said > 0 else None)
     else:
         measure = _foreign_measure(model, bound, window, reply)
     if measure.limit is not None and measure.limit < 1:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, pairwise
 
@@ -94,8 +94,8 @@ def best_fitting(excerpts: Sequence[Excerpt], count: CountSources, limit: int, *
 def pack(excerpts: Sequence[Excerpt], count: CountSources, limit: int, *, best: int, canonical: bool = True) -> Packed:
     """Take the ``best`` first excerpts (see ``best_fitting``) and each later one that still fits.
 
-    An excerpt that does not fit even alone is cut into parts, which then stand at its rank. Raises
-    PartTooLongError where no part fits.
+    An excerpt that does not fit even alone is cut into parts, which then stand at its rank; parts that
+    are dropped side by side are named as one. Raises PartTooLongError where no part fits.
     """
 
     def tokens_of(chosen: Sequence[Excerpt]) -> int:
@@ -103,20 +103,37 @@ def pack(excerpts: Sequence[Excerpt], count: CountSources, limit: int, *, best: 
 
     taken = dict(enumerate(excerpts[:best]))
     tokens, empty = tokens_of(excerpts[:best]), tokens_of(())
-    parts = [part for excerpt in excerpts[best:] for part in split_to_fit(excerpt, tokens_of, limit)]
-    waiting = {rank: part for rank, (part, _) in enumerate(parts, start=best)}
+    parts = [
+        (origin, part, alone)
+        for origin, excerpt in enumerate(excerpts[best:])
+        for part, alone in split_to_fit(excerpt, tokens_of, limit)
+    ]
+    waiting = {rank: part for rank, (_, part, _) in enumerate(parts, start=best)}
     added = True
     while added:  # once more, because what was taken since can make its neighbour cheaper
         added = False
         for rank, part in list(waiting.items()):
-            least = parts[rank - best][1] - empty - _saved_beside(part, taken.values())
+            least = parts[rank - best][2] - empty - _saved_beside(part, taken.values())
             if tokens + least > limit:
                 continue
             together = tokens_of([one for _, one in sorted({**taken, rank: part}.items())])
             if together <= limit:
                 taken[rank] = waiting.pop(rank)
                 tokens, added = together, True
-    return Packed(tuple(one for _, one in sorted(taken.items())), tuple(waiting.values()), tokens)
+    dropped = _rejoined([(parts[rank - best][0], part) for rank, part in waiting.items()])
+    return Packed(tuple(one for _, one in sorted(taken.items())), dropped, tokens)
+
+
+def _rejoined(parts: Sequence[tuple[int, Excerpt]]) -> tuple[Excerpt, ...]:
+    """Parts, each with the number of the excerpt that it was cut from, put together where nothing is missing."""
+    whole: list[tuple[int, Excerpt]] = []
+    for origin, part in parts:
+        if whole and whole[-1][0] == origin and whole[-1][1].end == part.start:
+            before = whole[-1][1]
+            whole[-1] = (origin, replace(before, end=part.end, text=before.text + part.text))
+        else:
+            whole.append((origin, part))
+    return tuple(part for _, part in whole)
 
 
 def _saved_beside(excerpt: Excerpt, others: Iterable[Excerpt]) -> int:

@@ -96,7 +96,7 @@ class QuestionAnswering(EventChain[Question, Answer]):
             answer = yield from self._answer_in_parts(question, plan, texts, language, calls)
         receipt = calls.receipt(plan.strategy, plan.used, plan.dropped)
         result = Answer(answer, check_citations(answer, plan.sources), receipt)
-        yield Finished(result, tuple(calls.remarks))
+        yield Finished(result)
 
     def _answer_in_parts(
         self, question: str, plan: Plan, texts: TaskTexts, language: Language, calls: ModelCalls

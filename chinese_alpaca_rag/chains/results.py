@@ -43,7 +43,9 @@ class Receipt:
 
     ``window`` is None and the token counts are 0 for the extractive reader, which evaluates no tokens.
     ``prompt_tokens`` counts every prompt token, ``reused_tokens`` those of them that were not evaluated
-    again because their keys and values were still held.
+    again because their keys and values were still held. ``dropped`` are the places of the passages that
+    did not fit; ``remarks`` say, in the user's language, what else was cut on the way (a reply that reached its
+    length, notes shortened while merging).
     """
 
     model: str
@@ -57,6 +59,7 @@ class Receipt:
     seconds_to_first_token: float
     seconds: float
     dropped: tuple[Place, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class Summarizing(EventChain[Sequence[Document], Summary]):
             summary = yield from _summarize_in_parts(plan, task, calls)
         receipt = calls.receipt(plan.strategy, plan.used, plan.dropped)
         result = Summary(summary, check_citations(summary, plan.sources), receipt)
-        yield Finished(result, tuple(calls.remarks))
+        yield Finished(result)
 
 
 class _Task:

@@ -41,7 +41,7 @@ def open_model(session: Session) -> BaseChatModel:
 
 
 def follow(events: Iterator[Any], output: Output) -> Finished[Any]:
-    """Show the events of a chain as they come and return the last: the result, and remarks on the way to it."""
+    """Show the events of a chain as they come and return the last: the result."""
     from chinese_alpaca_rag.chains.events import Finished, PlanMade, Progress, Token
 
     last = None
@@ -66,10 +66,8 @@ def follow(events: Iterator[Any], output: Output) -> Finished[Any]:
 
 
 def result_document(finished: Finished[Any]) -> dict[str, Any]:
-    """The result as ``--json`` prints it; ``remarks`` only where there are some."""
+    """The result as ``--json`` prints it."""
     document: dict[str, Any] = finished.result.to_json()
-    if finished.remarks:
-        document["remarks"] = [str(remark) for remark in finished.remarks]
     return document
 
 
@@ -77,8 +75,8 @@ def show_result(output: Output, finished: Finished[Any], name_page: NamePage) ->
     """Everything below the text that was streamed: remarks, citations and receipt."""
     result: Answer | Summary = finished.result
     output.line()
-    for remark in finished.remarks:
-        output.line(str(remark), "yellow")
+    for remark in result.receipt.remarks:
+        output.line(remark, "yellow")
     _show_citations(output, result, name_page)
     output.line()
     _show_dropped(output, result.receipt, name_page)

@@ -4,7 +4,7 @@
 
     documents = load_documents("报告.pdf")           # LangChain Documents, each with its exact place
     documents = DocumentFileLoader("报告.pdf").load()
-    parts = ChineseTextSplitter(size=400).split_documents(other_documents)
+    parts = ChineseTextSplitter(chunk_size=400).split_documents(other_documents)
     outcomes = ingest_paths([Path("资料")], library)
 """
 

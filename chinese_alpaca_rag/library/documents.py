@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 from langchain_core.documents import Document
 
@@ -13,7 +14,8 @@ def passage_document(passage: Passage, score: float | None = None) -> Document:
     """The passage's text with its place; ``score`` (higher is better) only where it was searched for.
 
     ``start`` and ``end`` are offsets in code points into the page's stored text, ``position`` counts
-    passages from 0 within the file, ``page`` from 1.
+    passages from 0 within the file, ``page`` from 1. The document's ``id`` is a UUID made of the place alone: the same
+    for the same place in every library and without one, so that a vector store replaces what it holds already.
     """
     metadata: dict[str, Any] = {
         "source": passage.source,
@@ -29,4 +31,11 @@ def passage_document(passage: Passage, score: float | None = None) -> Document:
     }
     if score is not None:
         metadata["score"] = score
-    return Document(id=str(passage.id), page_content=passage.text, metadata=metadata)
+    place = f"{passage.source}#page={passage.page}&start={passage.start}&end={passage.end}".encode(
+        "utf-8", "backslashreplace"
+    )
+    return Document(
+        id=str(uuid5(NAMESPACE_URL, place.decode())),
+        page_content=passage.text,
+        metadata=metadata,
+    )

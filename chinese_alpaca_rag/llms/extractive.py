@@ -16,43 +16,54 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from chinese_alpaca_rag.language import Language, Words
 from chinese_alpaca_rag.llms.interface import SourceText
-from chinese_alpaca_rag.llms.sentence_ranking import rank_sentences
+from chinese_alpaca_rag.llms.sentence_ranking import RankedSentence, rank_sentences
 from chinese_alpaca_rag.llms.sentence_summary import summarize_sentences
+from chinese_alpaca_rag.words import is_chinese
 
 MODEL_NAME = "extractive"
 NOTICE = Words(
-    zh="当前没有使用语言模型：以下是文档原文的摘录，不是生成的回答。要使用模型，请加 --model 模型名或 GGUF 文件路径（alpaca-rag models list 列出模型）。",
-    en="No language model is in use: these are sentences quoted from the documents, not a generated answer. "
-    "To use one, add --model with a model's name or a GGUF file's path (alpaca-rag models list shows the names).",
+    zh="没有使用语言模型：所示内容摘自文档原文，不是生成的回答。"
+    "要由模型回答，请加 --model 和模型名称或 GGUF 文件路径；名称见 alpaca-rag models list。",
+    en="No language model is used: what is shown is quoted from the documents, not a generated answer. "
+    "To have a model answer, add --model with its name or a GGUF file's path; alpaca-rag models list shows the names.",
 )
 NOTHING_FOUND = Words(zh="文档中没有找到与问题相关的内容。", en="Nothing in the documents matches the question.")
 NOTHING_TO_READ = Words(zh="没有可供摘录的文档内容。", en="There is no document text to quote from.")
 
 _QUESTION_END = re.compile(r"[?？][”’」』）)\]\"']*\s*$")
-_CHINESE = re.compile("[\u3400-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
 _TRAILING_MARK = re.compile(r"(?:\s*(?:\[\d{1,3}\]|［\d{1,3}］))+$")
 
 
 class ExtractiveReader(BaseChatModel):
     """Quotes the sentences that answer, or that summarise; generates nothing and evaluates no token.
 
-    ``invoke`` and ``stream`` take ``sources`` (``SourceText``s) and ``question`` beside the messages; with an
-    empty question the answer is a summary, about ``max_characters`` long, in document order. Without
-    ``question`` the last human message is the question. Without ``sources`` the last human message is read as
-    the source itself: a last line that asks is its question, and otherwise it is summarised.
+    ``invoke`` and ``stream`` take ``sources`` (``SourceText``s) and ``question`` beside the messages. With an
+    empty question the answer is a summary in document order, of at most ``max_characters`` characters without
+    its marks. Without ``question`` the last human message is the question. Without ``sources`` the last human
+    message is read as the source itself: a last line that asks is its question, else it is summarised.
+
+    ``max_sentences`` are quoted at most; after the first, those whose chance to hold the answer is ``min_chance``.
     """
+
+    model_config = ConfigDict(extra="forbid")
 
     max_sentences: int = Field(default=3, ge=1)
     max_characters: int = Field(default=400, ge=1)
     min_chance: float = Field(default=0.05, ge=0.0, le=1.0)
+    streaming: bool = False  # LangChain's switch: whether ``invoke`` goes by way of ``stream``
+
+    @property
+    def model_name(self) -> str:
+        """What receipts and traces call this model."""
+        return MODEL_NAME
 
     @property
     def reads_sources(self) -> bool:
-        """This model takes the sources themselves, beside the messages."""
+        """Always true: sources are taken beside the messages."""
         return True
 
     @property
@@ -119,29 +130,30 @@ class ExtractiveReader(BaseChatModel):
             question = asked if question is None else question
         elif question is None:
             question = said
-        language: Language = "zh" if _CHINESE.search(question or said or sources[0].text if sources else said) else "en"
         limit = self.max_characters if max_characters is None else max_characters
-        answer = self._answer(question, sources, limit, language)
-        yield from _until(stop, answer)
+        yield from _until(stop, self._answer(question, sources, limit))
 
-    def _answer(
-        self, question: str, sources: Sequence[SourceText], max_characters: int, language: Language
-    ) -> Iterator[str]:
-        if not any(source.text.strip() for source in sources):
-            yield NOTHING_TO_READ.text(language)
-            return
-        places: list[tuple[int, int, int]]
+    def _answer(self, question: str, sources: Sequence[SourceText], max_characters: int) -> Iterator[str]:
         if question.strip():
-            ranked = rank_sentences(question, sources)[: self.max_sentences]
-            likely = [one for rank, one in enumerate(ranked) if rank == 0 or one.chance >= self.min_chance]
-            places = [(one.source, one.start, one.end) for one in likely]
+            places = [(found.source, found.start, found.end) for found in self._answering(question, sources)]
+            nothing = NOTHING_FOUND.text(_language(question))
         else:
-            places = [(one.source, one.start, one.end) for one in summarize_sentences(sources, max_characters)]
-        if not places:
-            yield NOTHING_FOUND.text(language)
+            places = summarize_sentences(sources, max_characters)
+            nothing = NOTHING_TO_READ.text()
         for count, (index, start, end) in enumerate(places):
-            quote = _TRAILING_MARK.sub("", sources[index].text[start:end])
+            quote = _TRAILING_MARK.sub("", sources[index].text[start:end]).strip()
             yield ("\n" if count else "") + f"{quote}[{sources[index].number}]"
+        if not places:
+            yield nothing
+
+    def _answering(self, question: str, sources: Sequence[SourceText]) -> Iterator[RankedSentence]:
+        for rank, found in enumerate(rank_sentences(question, sources)[: self.max_sentences]):
+            if rank == 0 or found.chance >= self.min_chance:
+                yield found
+
+
+def _language(question: str) -> Language:
+    return "zh" if any(is_chinese(character) for character in question) else "en"
 
 
 def _until(stop: list[str] | None, pieces: Iterator[str]) -> Iterator[str]:

@@ -167,7 +167,7 @@ class LlamaCppBackend:
             reason = " ".join(_complaints) or "llama_init_from_model"
             raise ModelError(
                 Words(
-                    zh=f"llama.cpp 无法打开 {plan.window} 个 token 的窗口：{reason}",
+                    zh=f"llama.cpp 无法打开 {plan.window} 个词元的窗口：{reason}",
                     en=f"llama.cpp cannot open a window of {plan.window} tokens: {reason}",
                 ),
                 hint=Words(
@@ -232,7 +232,7 @@ def _log(level: int, text: bytes, _user_data: Any) -> None:
 def _evaluation_failed(status: int, tokens: int, held: int) -> ModelError:
     return ModelError(
         Words(
-            zh=f"llama.cpp 计算失败（代码 {status}，已有 {held} 个 token，新增 {tokens} 个）。",
+            zh=f"llama.cpp 计算失败（代码 {status}，已有 {held} 个词元，新增 {tokens} 个）。",
             en=f"llama.cpp could not evaluate {tokens} tokens after {held} (status {status}).",
         ),
         hint=Words(

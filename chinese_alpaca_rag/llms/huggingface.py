@@ -226,7 +226,7 @@ def _damaged(folder: Path, reason: str, remedy: Words | None = None) -> Checkpoi
 def _out_of_memory(tokens: int, problem: Exception) -> ModelError:
     return ModelError(
         Words(
-            zh=f"内存或显存不足（到 {tokens} 个 token 时）：{problem}",
+            zh=f"内存或显存不足（到 {tokens} 个词元时）：{problem}",
             en=f"Memory ran out at {tokens} tokens: {problem}",
         ),
         hint=Words(

@@ -11,7 +11,7 @@ _DIGITS = {
 }
 _POWERS = {"十": 10, "百": 100, "千": 1000}
 _CHINESE = re.compile("[零〇一二两三四五六七八九十百千万亿]+")
-_ARABIC = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
+_ARABIC = re.compile(r"(?<![a-z\d.-])\d+(?:,\d{3})*(?:\.\d+)?(?![a-z]+\d)")  # no part of a code such as zx-200
 # Alone these are mostly no numbers: 一些, 两者, 百度, 千万.
 _NO_NUMBERS = frozenset("零〇一两百千万亿")
 

@@ -60,7 +60,7 @@ def prompt_overflow(prompt_tokens: int, window: int, card: ModelCard) -> PromptO
         remedy = Words(zh="请缩短对话或资料。", en="Shorten what is sent.")
     return PromptOverflowError(
         Words(
-            zh=f"提示词有 {prompt_tokens} 个 token，窗口只有 {window} 个，没有回答的余地。",
+            zh=f"提示词有 {prompt_tokens} 个词元，窗口只有 {window} 个，没有回答的余地。",
             en=f"The prompt is {prompt_tokens} tokens long; the window of {window} leaves no room for a reply.",
         ),
         hint=remedy,

@@ -20,6 +20,8 @@ from chinese_alpaca_rag.llms.question_form import bare, look_at
 from chinese_alpaca_rag.sentences import sentence_spans
 from chinese_alpaca_rag.words import pieces, plain, word_forms
 
+LONGEST_QUOTE = 150  # characters
+LONGEST_STRETCH = 300
 _LONGEST_LEAD = 12  # characters
 _HEADING = 24  # characters
 _FAR = 9  # characters from the question word: a term that is written otherwise in the question
@@ -37,7 +39,11 @@ _PLACE = re.compile("[省市县区州国镇乡村岛港湾山河湖海路街楼]
 _REASON = re.compile("因为|由于|因此|所以|为了|原因|导致|以致|故|因而|使得|鉴于|因|because|since|due to|therefore")
 _PERSON = re.compile("·|[王皇帝后]|先生|女士|教授|博士|人|由|被|师|者|员|长|子|[a-z]+ [a-z]+")
 _PRONOUN = re.compile("[他她它其该此这本]")
-_SENTENCE_END = re.compile(r"[。！？!?.；;：:…][”’」』）】》)\]\"']*$")
+_PUNCTUATED = re.compile(r"[。！？!?；;…|\t,、]|.:|\.$")
+_COMPLETE = re.compile(r"[。！？!?.；;…][”’」』）】》)\]\"']*$")
+_ROW = re.compile(r"[|\t]")
+_CODE = re.compile(r"(?=[^\d]*\d)(?=\d*[^\W\d])")  # digits and letters
+_CLAUSE_END = re.compile(r"[；;][”’」』）】》)\]\"']*$")
 _QUESTION_END = re.compile(r"[?？][”’」』）】》)\]\"']*$")
 
 
@@ -52,7 +58,7 @@ class Sentence:
     letters: str
     characters: frozenset[str]
     words: frozenset[str]
-    numbers: frozenset[str]
+    marks: frozenset[str]
 
     @property
     def is_question(self) -> bool:
@@ -60,9 +66,50 @@ class Sentence:
         return _QUESTION_END.search(self.plain) is not None
 
     @property
+    def opens_with_pronoun(self) -> bool:
+        """Whether its first word is 他, 该, 此 or the like."""
+        return _PRONOUN.match(self.letters) is not None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it ends as sentences do and is no row of a table."""
+        return _COMPLETE.search(self.plain) is not None and not _ROW.search(self.plain)
+
+    @property
     def is_heading(self) -> bool:
-        """Whether it is short and does not end as sentences do."""
-        return len(self.letters) <= _HEADING and not _SENTENCE_END.search(self.plain)
+        """Whether it is short and nothing in it is punctuated as in a sentence, a list or a table."""
+        return len(self.letters) <= _HEADING and not _PUNCTUATED.search(self.plain)
+
+
+def quotable_spans(text: str) -> Iterator[tuple[int, int]]:
+    """The sentences of ``text`` as one would quote them: whole, their clauses up to ``；`` together, but none too long.
+
+    A sentence of more than LONGEST_QUOTE characters is given clause by clause, and a clause of more, as in a text
+    without punctuation, in stretches.
+    """
+    clauses: list[tuple[int, int]] = []
+    for start, end in sentence_spans(text):
+        if clauses and not (_CLAUSE_END.search(text, *clauses[-1]) and "\n" not in text[clauses[-1][1] : start]):
+            yield from _together(clauses, text)
+            clauses = []
+        clauses.append((start, end))
+    yield from _together(clauses, text)
+
+
+def _together(clauses: Sequence[tuple[int, int]], text: str) -> Iterator[tuple[int, int]]:
+    if clauses and clauses[-1][1] - clauses[0][0] <= LONGEST_QUOTE:
+        yield clauses[0][0], clauses[-1][1]
+        return
+    for clause_start, end in clauses:
+        start = clause_start
+        while end - start > LONGEST_STRETCH:
+            cut = (
+                max(text.rfind(mark, start + LONGEST_STRETCH // 2, start + LONGEST_STRETCH) for mark in "，、,|：: ")
+                + 1
+            )
+            yield start, cut or start + LONGEST_STRETCH
+            start = cut or start + LONGEST_STRETCH
+        yield start, end
 
 
 def sentences_of(sources: Sequence[SourceText]) -> list[list[Sentence]]:
@@ -71,42 +118,47 @@ def sentences_of(sources: Sequence[SourceText]) -> list[list[Sentence]]:
     found: list[list[Sentence]] = []
     for index, source in enumerate(sources):
         row: list[Sentence] = []
-        for start, end in sentence_spans(source.text):
+        for start, end in quotable_spans(source.text):
             text = plain(source.text[start:end])
             letters = bare(text)
             if letters and letters not in seen:
                 seen.add(letters)
-                characters, words, numbers = terms_of(text)
-                row.append(Sentence(index, start, end, text, letters, characters, words, numbers))
+                characters, words, marks = terms_of(text)
+                row.append(Sentence(index, start, end, text, letters, characters, words, marks))
         found.append(row)
     return found
 
 
 def terms_of(plain_text: str) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
-    """Of ``words.plain`` text: its single Chinese characters, its character pairs and other words, and its numbers.
+    """Of ``words.plain`` text: its single Chinese characters, its character pairs and words, and its marks.
 
-    Where a word and Chinese touch they make a pair as well, and so do a number and what follows it in
-    whichever digits it is written: the 10年 of 满10年 and of 满十年.
+    Marks are numbers, in Arabic digits however they are written, and codes such as ``zx-200``: a sentence that
+    says another number speaks of something else. Where a word and Chinese touch they make a pair, and so do a
+    number and what follows it: the 10年 of 满10年 and of 满十年.
     """
     characters: set[str] = set()
     words: set[str] = set()
+    codes: set[str] = set()
     last_run = ""
     for run, word, touches in pieces(plain_text):
         if run:
             characters.update(run)
             words.update(map(str.__add__, run, run[1:]))
         else:
-            words.update(word_forms(word))
+            forms = word_forms(word)
+            words.update(forms)
+            if _CODE.match(word):
+                codes.add(forms[0])
             if touches and last_run:
                 words.add(last_run[-1] + word)
         last_run = run
-    numbers = set()
+    numbers: set[str] = set()
     for number, end in numbers_in(plain_text):
         numbers.add(number)
         words.add(number)
         if end < len(plain_text) and plain_text[end].isalnum():
             words.add(number + plain_text[end])
-    return frozenset(characters), frozenset(words), frozenset(numbers)
+    return frozenset(characters), frozenset(words), frozenset(numbers | codes)
 
 
 def rarity(rows: Collection[Iterable[str]]) -> dict[str, float]:
@@ -120,9 +172,9 @@ class QuestionFeatures:
 
     def __init__(self, question: str, sources: Sequence[SourceText]) -> None:
         self.form = look_at(question)
-        self._characters, self._words, self._numbers = terms_of(self.form.content)
+        self._characters, self._words, self._marks = terms_of(self.form.content)
         if not self._characters and not self._words:
-            self._characters, self._words, self._numbers = terms_of(self.form.text)
+            self._characters, self._words, self._marks = terms_of(self.form.text)
         self._rows = sentences_of(sources)
         self._held = {sentence: self._terms_held(sentence) for row in self._rows for sentence in row}
         self._weights = rarity(list(self._held.values()))
@@ -242,11 +294,11 @@ class QuestionFeatures:
     def _kind_features(self, sentence: Sentence) -> dict[str, float]:
         """Whether the sentence holds what the kind of question asks for, and what the question does not say itself."""
         form, text, kinds = self.form, sentence.plain, self.form.kinds
-        number = "number" in kinds and any(found not in self._numbers for found in _DIGITS.findall(text))
+        number = "number" in kinds and any(found not in self._marks for found in _DIGITS.findall(text))
         date = "time" in kinds and any(found not in form.text for found in _DATE.findall(text))
         size = math.log1p(len(sentence.letters))
         return {
-            "numbers": len(self._numbers & sentence.numbers) / max(1, len(self._numbers)),
+            "marks": len(self._marks & sentence.marks) / max(1, len(self._marks)),
             "time": float(date),
             "time_missing": float("time" in kinds and not date),
             "number": float(number),
@@ -266,7 +318,7 @@ class QuestionFeatures:
 def _shape(sentence: Sentence) -> dict[str, float]:
     return {
         "short": float(len(sentence.letters) < 10),
-        "pronoun": float(_PRONOUN.match(sentence.letters) is not None),
+        "pronoun": float(sentence.opens_with_pronoun),
         "is_question": float(sentence.is_question),
         "is_heading": float(sentence.is_heading),
     }

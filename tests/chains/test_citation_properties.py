@@ -57,7 +57,7 @@ def test_quoted_sentences_are_always_verified_at_an_exact_place(texts: list[str]
         assert excerpt.text[citation.start - excerpt.start : citation.end - excerpt.start] == citation.quote
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(ranked_passages(), st.data())
 def test_altered_sentences_are_never_verified(library: Library, data: st.DataObject) -> None:
     found, _ = library
@@ -127,10 +127,10 @@ def test_time_is_linear_on_hostile_replies(name: str) -> None:
     answer = HOSTILE[name]
 
     def seconds(reply: str) -> float:
-        began = time.perf_counter()
+        began = time.process_time()
         check_citations(reply, sources)
-        return time.perf_counter() - began
+        return time.process_time() - began
 
-    part = min(seconds(answer[: len(answer) // 8]) for _ in range(2))
-    # Eight times the text: eight times the time, with room for a busy machine. Squared would be 64 times.
-    assert seconds(answer) < 24 * part + 1.0
+    part = min(seconds(answer[: len(answer) // 8] + "[1]") for _ in range(2))
+    # Eight times the text: eight times the work, and room for noise. Squared would be 64 times.
+    assert seconds(answer) < 24 * part + 0.5

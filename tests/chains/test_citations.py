@@ -99,6 +99,8 @@ def test_words_of_the_source_are_verified_however_they_are_marked(answer: str) -
         "get bonuses",
         "ployees get 15 days of annual leave",
         "Employees get 15 days of annual lea",
+        "十三台",
+        "Employees don't get 15 days of annual leave",
         "年假",
         "元",
         "不行",
@@ -173,6 +175,7 @@ def test_quotations_from_two_sources_are_found_each_in_its_own() -> None:
         "研究表明[12]该方法有效[3]。[1]",
         "研究表明[12]该方法有效[3][1]",
         "“研究表明[12]该方法有效[3]。”[1]",
+        "- 研究表明[12]该方法有效[3]。[1]",
         f"{LEAVE}。[1]研究表明[12]该方法有效[3]。[1]",
     ],
 )
@@ -218,6 +221,23 @@ def test_several_sentences_before_one_marker_are_found_together_or_the_last_alon
 def test_full_stop_claims_that_the_source_stops_there_too(answer: str, verified: bool) -> None:
     [citation] = check(answer)
     assert citation.verified is verified
+
+
+@pytest.mark.parametrize(
+    ("answer", "verified"),
+    [
+        ("保修期为三年；ZX-300的价格为99元。[2]", False),
+        ("保修期为三年。ZX-300的价格为99元。[2]", True),
+    ],
+)
+def test_semicolon_does_not_part_a_claim(answer: str, verified: bool) -> None:
+    [citation] = check(answer)
+    assert citation.verified is verified
+
+
+def test_quotation_framed_from_behind_is_found() -> None:
+    [citation] = check("“试用期员工不享有带薪年假。”这是手册的规定。[1]")
+    assert citation.quote == "试用期员工不享有带薪年假。"
 
 
 def test_short_sentence_of_its_own_is_verified_and_a_fragment_is_not() -> None:

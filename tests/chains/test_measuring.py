@@ -58,6 +58,13 @@ def test_model_that_counts_is_measured_exactly() -> None:
     assert not measure.fits([HumanMessage("年" * (2001 - TEMPLATE_TOKENS))])
 
 
+def test_reply_follows_a_model_that_is_changed() -> None:
+    model = ReadingModel(window=2048, max_tokens=48)
+    measure = measure_model(model)
+    model.max_tokens = 148
+    assert measure.limit == 1900
+
+
 def test_window_can_be_narrowed_but_not_widened() -> None:
     assert measure_model(ReadingModel(window=2048), window=1024).window == 1024
     with pytest.raises(WindowUnreachableError, match=r"(?s)4096.*2048"):

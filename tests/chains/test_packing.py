@@ -133,6 +133,17 @@ def test_long_passage_is_split_with_few_counts_into_even_parts_between_sentences
     assert count.model.counted <= 4 * len(parts)
 
 
+def test_long_passage_without_room_is_named_as_one() -> None:
+    best = [passage(f"第{n}条。" + "年假" * 100, start=1000 * n) for n in range(4)]
+    long = passage("员工享有年假。" * 400, source="/docs/z.txt", start=50)
+    excerpts = excerpts_of([*best, long])
+    count = Counter()
+    limit = count(lay_out(excerpts[:4])) + 60
+    packed = pack(excerpts, count, limit, best=4)
+    assert packed.taken == tuple(excerpts[:4])
+    assert packed.dropped == (excerpts[4],)
+
+
 @pytest.mark.parametrize("text", ["年" * 3000, "a" * 3000, "年假，" * 1000, "leave " * 500])
 def test_text_without_sentences_is_split_all_the_same(text: str) -> None:
     [excerpt] = excerpts_of([passage(text)])

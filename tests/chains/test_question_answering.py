@@ -180,7 +180,7 @@ def test_passage_longer_than_the_window_is_split_between_sentences_and_not_lost(
     answer = ask(model, [passage(text, start=500)], strategy=strategy)
     receipt = answer.receipt
     assert receipt.strategy == ("stuff" if strategy == "stuff" else "map_reduce")
-    assert receipt.passages_used + receipt.passages_dropped > 3
+    assert receipt.passages_used + receipt.passages_dropped >= (2 if strategy == "stuff" else 4)
     read = [shown for prompt in model.prompts for shown in shown_sources(prompt).values() if shown in text]
     dropped = [text[place.start - 500 : place.end - 500] for place in receipt.dropped]
     parts = sorted(read + dropped, key=text.index)
@@ -227,14 +227,14 @@ def test_events_tell_plan_progress_tokens_and_result_in_this_order() -> None:
     pieces = [event.text for event in events if isinstance(event, Token)]
     assert "".join(pieces) == result.result.answer
     assert max(map(len, pieces)) == CHUNK
-    assert result.remarks == ()
+    assert result.result.receipt.remarks == ()
 
 
 def test_reply_cut_at_its_longest_is_remarked_on() -> None:
     chain = create_qa_chain(ReadingModel(max_tokens=10), FixedRetriever(documents=apart(LEAVE)))
     *_, last = chain.stream(QUESTION)
     assert isinstance(last, Finished)
-    assert ["max_tokens" in remark.en for remark in last.remarks] == [True]
+    assert ["max_tokens" in remark for remark in last.result.receipt.remarks] == [True]
 
 
 def test_tokens_are_counted_where_the_model_does_not_say() -> None:

@@ -82,6 +82,26 @@ def test_events_add_up_to_the_result() -> None:
         events[0] + "text"
 
 
+def test_streamed_beside_another_branch_the_events_add_up_there_too() -> None:
+    chain = short()
+    both: Any = None
+    for piece in RunnableParallel(answer=chain, asked=RunnablePassthrough()).stream(QUESTION):
+        both = piece if both is None else both + piece
+    assert both["answer"].answer == chain.invoke(QUESTION).answer
+
+
+def test_langchains_event_stream_shows_every_step() -> None:
+    async def collect() -> list[tuple[str, str]]:
+        events = in_parts(ReadingModel(window=1300)).astream_events(QUESTION, version="v2")
+        return [(event["event"], event["name"]) async for event in events]
+
+    seen = asyncio.run(collect())
+    assert seen[0] == ("on_chain_start", "QuestionAnswering")
+    assert seen[-1] == ("on_chain_end", "QuestionAnswering")
+    assert ("on_retriever_end", "FixedRetriever") in seen
+    assert ("on_chat_model_end", "answer") in seen
+
+
 def test_batch_answers_each_question() -> None:
     answers = short().batch([QUESTION, {"question": "How many days?"}])
     assert [type(answer) for answer in answers] == [Answer, Answer]

@@ -64,7 +64,7 @@ def test_reduction_ends_however_much_the_model_writes(rambling: int, window: int
     parts = next(event.parts for event in events if isinstance(event, PlanMade))
     assert len(model.prompts) <= 2 * parts + 1
     if rambling > window - 300 - 250:
-        assert any("too long to be merged" in remark.en for remark in last.remarks)
+        assert any("too long to be merged" in remark for remark in last.result.receipt.remarks)
 
 
 def test_several_documents_are_named_and_keep_the_order_given() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 from chinese_alpaca_rag.library.documents import passage_document
 from chinese_alpaca_rag.library.records import PassageSpan
@@ -16,7 +18,10 @@ def test_a_passage_becomes_a_document_with_its_place(tmp_path: Path) -> None:
         [passage] = library.passages("/a.pdf")
     document = passage_document(passage, 1.5)
     assert document.page_content == "年假为十"
-    assert document.id == str(passage.id)
+    assert document.id == str(UUID(document.id))
+    elsewhere = passage_document(replace(passage, id=0))
+    assert elsewhere.id == document.id
+    assert passage_document(replace(passage, start=1)).id != document.id
     assert document.metadata == {
         "source": "/a.pdf",
         "title": "员工手册",
