@@ -9,7 +9,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet install -c constraints.txt
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -18,7 +18,7 @@ $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "需要 Python 3.11 或更高版本；可以用 make PYTHON=python3.12 指定。 / Python 3.11 or later is needed: make PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --upgrade 'pip>=25.1,<27'
+	@$(BIN)/python -m pip --disable-pip-version-check --quiet --quiet install --upgrade 'pip>=25.1,<27'
 	@touch $@
 
 # The weight-free default: no torch, nothing to compile.

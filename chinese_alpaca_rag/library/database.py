@@ -19,7 +19,6 @@ import sqlite3
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
 
 from chinese_alpaca_rag.errors import LibraryBusyError, LibraryError, LibraryFormatError, LibraryNotFoundError
 from chinese_alpaca_rag.language import Words
@@ -125,7 +124,7 @@ def _make_file(folder: Path, path: Path) -> None:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    address = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
+    address = f"{path.absolute().as_uri()}?mode={mode}"
     connection = sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.text_factory = _text
     settings = ("foreign_keys=ON", "trusted_schema=OFF")

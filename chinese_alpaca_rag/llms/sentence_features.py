@@ -1,9 +1,9 @@
 """What can be counted of a sentence that may answer a question.
 
 Word overlap in several lights: weighed by how rare a term is among the sources at hand and within its own
-source, by how near it stands to the question word, and without the question's lead, which names what is
-asked about and so stands in every sentence around; whether the sentence holds what the kind of question
-asks for; and what stands above it.
+source, by how near it stands to the question word, and without the question's lead, which names its subject
+and so stands in other sentences too; whether the sentence holds what the kind of question asks for; what
+stands above it. A feature is here because leaving it out, alone or with its like, costs right answers.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ LONGEST_QUOTE = 150  # characters
 LONGEST_STRETCH = 300
 _LONGEST_LEAD = 12  # characters
 _HEADING = 24  # characters
-_FAR = 9  # characters from the question word: a term that is written otherwise in the question
+_NEAR = 2.0  # characters from the question word in which a term's weight falls to 1/e
+_FAR = 9  # characters: where a term is taken to stand that is written otherwise in the question
 _NUMERAL = "[\\d一二三四五六七八九十百千万亿两]"
 _DATE = re.compile(
     "\\d{3,4}年|\\d+世纪|[〇零一二三四五六七八九十]{2,}年|\\d+月|[一二三四五六七八九十]月|年代|\\d+日|民国|公元"
     "|[一二三四五六七八九十元]年|\\d{4}[-/]\\d|(?:1[5-9]|20)\\d\\d|朝|时期|\\d:\\d\\d|\\d点"
 )
 _DIGITS = re.compile(r"\d+")
-_COUNT = re.compile(_NUMERAL)
 _DURATION = re.compile(
     f"{_NUMERAL}+(?:多|余|个半?)?(?:年|天|日|周|个?月|小时|分钟|秒|星期|季度)|\\d+ (?:year|month|week|day|hour|minute)"
 )
@@ -178,8 +178,9 @@ class QuestionFeatures:
         self._rows = sentences_of(sources)
         self._held = {sentence: self._terms_held(sentence) for row in self._rows for sentence in row}
         self._weights = rarity(list(self._held.values()))
-        self._in_sources = [" ".join(sentence.letters for sentence in row) for row in self._rows]
-        self._leads = [_common_lead(self.form.letters, text) for text in self._in_sources]
+        # How much of the question's beginning, which mostly names its subject, stands in each source.
+        letters = (" ".join(sentence.letters for sentence in row) for row in self._rows)
+        self._leads = [_common_lead(self.form.letters, text) for text in letters]
         self._lights = self._make_lights()
 
     @property
@@ -198,50 +199,30 @@ class QuestionFeatures:
         return (sentence.characters & self._characters) | (sentence.words & self._words)
 
     def _make_lights(self) -> dict[str, dict[str, float]]:
-        """The question's terms as different features weigh them; the weights of each add up to 1."""
-        places = {term: _places(term, self.form.letters) for term in self._weights}
+        """The question's words as different features weigh them; the weights of each add up to 1."""
+        words = {term: self._weights[term] for term in self._words & self._weights.keys()}
+        places = {term: _places(term, self.form.letters) for term in words}
         lead = max(self._leads, default=0)
-
-        def light(terms: frozenset[str], nearness: float = 0.0, *, behind_lead: bool = False) -> dict[str, float]:
-            weights = {}
-            for term in terms & self._weights.keys():
-                if behind_lead and not any(place >= lead for place in places[term]):
-                    continue
-                distance = min((self._distance(place, len(term)) for place in places[term]), default=_FAR)
-                weights[term] = self._weights[term] * (math.exp(-distance / nearness) if nearness else 1.0)
-            total = sum(weights.values())
-            return {term: weight / total for term, weight in weights.items()}
-
-        return {
-            "words": light(self._words),
-            "characters": light(self._characters),
-            "words_near": light(self._words, 2.0),
-            "words_nearby": light(self._words, 4.0),
-            "characters_near": light(self._characters, 2.0),
-            "words_behind_lead": light(self._words, behind_lead=True),
-            "characters_behind_lead": light(self._characters, behind_lead=True),
+        near = {
+            term: weight * math.exp(-min(self._distances(term, places[term]), default=_FAR) / _NEAR)
+            for term, weight in words.items()
         }
+        behind = {term: weight for term, weight in words.items() if any(place >= lead for place in places[term])}
+        return {"words": _normal(words), "words_near": _normal(near), "words_behind_lead": _normal(behind)}
 
-    def _distance(self, place: int, length: int) -> int:
-        """Characters between the question word and a term at ``place`` of the question's letters."""
-        return max(0, self.form.word_start - place - length, place - self.form.word_end)
+    def _distances(self, term: str, places: Iterable[int]) -> Iterator[int]:
+        """Characters between the question word and a term at ``places`` of the question's letters."""
+        for place in places:
+            yield max(0, self.form.word_start - place - len(term), place - self.form.word_end)
 
     def _source_features(self) -> list[dict[str, float]]:
         """What the sources hold of the question as wholes, in comparison with each other."""
         held = [frozenset[str]().union(*(self._held[sentence] for sentence in row)) for row in self._rows]
-        weights = rarity(held)
-        total = sum(weights.values()) or 1.0
-        shares = [_share(self._lights["words"], terms) for terms in held]
-        stretches = [_longest_common(self.form.letters, text) for text in self._in_sources]
+        weights = _normal(rarity(held))
+        most = max(1, *self._leads, 1)
         return [
-            {
-                "source_terms": _share(weights, terms) / total,
-                "source_words": share,
-                "source_words_of_best": share / (max(shares) or 1.0),
-                "source_lead": lead / max(1, *self._leads),
-                "source_stretch": stretch / max(1, *stretches),
-            }
-            for terms, share, lead, stretch in zip(held, shares, self._leads, stretches, strict=True)
+            {"source_terms": _share(weights, terms), "source_lead": lead / most}
+            for terms, lead in zip(held, self._leads, strict=True)
         ]
 
     def _row_features(
@@ -256,72 +237,52 @@ class QuestionFeatures:
         for position, sentence in enumerate(row):
             held = self._held[sentence]
             before = shares[position - 1] if position else 0.0
-            features = {name: _share(light, held) for name, light in self._lights.items()}
-            features.update(of_source)
-            features.update(
-                local_words=_share(local_words, held),
-                local_characters=_share(local_characters, held),
-                words_before=before,
-                words_after=shares[position + 1] if position + 1 < len(row) else 0.0,
-                words_above=max(shares[:position], default=0.0),
-                heading_above=heading,
-                question_before=before if position and row[position - 1].is_question else 0.0,
-                first=float(position == 0),
-                position=position / len(row),
-                new_characters=math.log1p(len(sentence.characters - self._characters)),
-            )
-            features.update(_shape(sentence))
-            features.update(self._question_word_features(sentence))
+            features = {
+                **of_source,
+                **{name: _share(light, held) for name, light in self._lights.items()},
+                "local_words": _share(local_words, held),
+                "local_characters": _share(local_characters, held),
+                "words_before": before,
+                "words_above": max(shares[:position], default=0.0),
+                "heading_above": heading,
+                "question_before": before if position and row[position - 1].is_question else 0.0,
+            }
+            features.update(self._form_features(sentence))
             features.update(self._kind_features(sentence))
             if sentence.is_heading:
                 heading = shares[position]
             yield sentence, features
 
-    def _question_word_features(self, sentence: Sentence) -> dict[str, float]:
-        """How much of what stands left and right of the question word stands in the sentence, and the lead."""
-        before, after, letters = self.form.before, self.form.after, sentence.letters
-        left = next((n for n in range(min(8, len(before)), 0, -1) if before[-n:] in letters), 0)
+    def _form_features(self, sentence: Sentence) -> dict[str, float]:
+        """How the sentence is made, and which stretches and marks of the question stand in it."""
+        letters, asked, after = sentence.letters, self.form.letters, self.form.after
         right = next((n for n in range(min(8, len(after)), 0, -1) if after[:n] in letters), 0)
-        lead = _common_lead(self.form.letters, letters)
         return {
-            "before": left / 8,
             "after": right / 8,
-            "longest": _longest_common(self.form.letters, letters) / max(1, len(self.form.letters)),
-            "lead": lead / max(1, min(_LONGEST_LEAD, len(self.form.letters))),
-            "lead_only": float(lead >= 2) * (1 - _share(self._lights["words_behind_lead"], self._held[sentence])),
+            "longest": _longest_common(asked, letters) / max(1, len(asked)),
+            "marks": len(self._marks & sentence.marks) / max(1, len(self._marks)),
+            "new_characters": math.log1p(len(sentence.characters - self._characters)),
+            "pronoun": float(sentence.opens_with_pronoun),
+            "is_question": float(sentence.is_question),
+            "is_heading": float(sentence.is_heading),
         }
 
     def _kind_features(self, sentence: Sentence) -> dict[str, float]:
-        """Whether the sentence holds what the kind of question asks for, and what the question does not say itself."""
+        """Whether the sentence holds what the kind of question asks for, and the question does not say itself."""
         form, text, kinds = self.form, sentence.plain, self.form.kinds
-        number = "number" in kinds and any(found not in self._marks for found in _DIGITS.findall(text))
         date = "time" in kinds and any(found not in form.text for found in _DATE.findall(text))
-        size = math.log1p(len(sentence.letters))
+        number = "number" in kinds and any(found not in self._marks for found in _DIGITS.findall(text))
         return {
-            "marks": len(self._marks & sentence.marks) / max(1, len(self._marks)),
             "time": float(date),
-            "time_missing": float("time" in kinds and not date),
             "number": float(number),
-            "count": float("number" in kinds and not number and bool(_COUNT.search(text))),
             "unit": float(bool(form.unit) and re.search(f"{_NUMERAL}个?{form.unit}", text) is not None),
             "duration": float("duration" in kinds and bool(_DURATION.search(text))),
             "person": float("person" in kinds and bool(_PERSON.search(text))),
             "place": float("place" in kinds) * min(3, len(_PLACE.findall(text))) / 3,
             "reason": float("reason" in kinds and bool(_REASON.search(text))),
             "list": float("list" in kinds) * min(4, text.count("、")) / 4,
-            "list_size": float("list" in kinds) * size,
-            "reason_size": float("reason" in kinds) * size,
-            "manner_size": float("manner" in kinds) * size,
+            "manner_size": float("manner" in kinds) * math.log1p(len(sentence.letters)),
         }
-
-
-def _shape(sentence: Sentence) -> dict[str, float]:
-    return {
-        "short": float(len(sentence.letters) < 10),
-        "pronoun": float(sentence.opens_with_pronoun),
-        "is_question": float(sentence.is_question),
-        "is_heading": float(sentence.is_heading),
-    }
 
 
 def _share(weights: Mapping[str, float], terms: Iterable[str]) -> float:

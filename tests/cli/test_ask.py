@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from chinese_alpaca_rag.library.store import Library
+from chinese_alpaca_rag.llms.extractive import NOTICE
 from tests.cli.conftest import HANDBOOK, ROOT, Alpaca, put
 from tests.toy_family import ToyCheckpoint, build_toy_family
 from tests.toy_tokenizer import toy_tokenizer_model
@@ -40,7 +41,7 @@ def test_the_answer_as_json(alpaca: Alpaca, library: Path) -> None:
         True,
     )
     assert HANDBOOK[1][first["start"] : first["end"]] == first["quote"]
-    assert RECEIPT_KEYS | {"dropped"} == set(answer["receipt"])
+    assert RECEIPT_KEYS | {"dropped", "remarks"} == set(answer["receipt"])
     assert answer["receipt"]["model"] == "extractive"
 
 
@@ -53,10 +54,10 @@ def test_the_answer_for_a_person(alpaca: Alpaca, library: Path) -> None:
     assert f"[{lines[0].split('[')[1][0]}] 员工手册 · 第2页 · “{SENTENCE}” ✓" in lines
     assert "    /docs/员工手册.pdf" in lines
     assert lines[-1].startswith("extractive · stuff · 读了 ")
-    assert "没有使用语言模型" in done.err
+    assert NOTICE.zh in done.err
     english = alpaca("ask", QUESTION, "--library", library, language="en")
     assert "员工手册 · page 2 · " in english.out
-    assert "No language model is in use" in english.err
+    assert NOTICE.en in english.err
 
 
 def test_a_sheet_is_called_by_its_name(alpaca: Alpaca, library: Path) -> None:

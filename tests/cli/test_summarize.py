@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from chinese_alpaca_rag.llms.extractive import NOTICE
 from tests.cli.conftest import Alpaca
 from tests.cli.test_ask import CITATION_KEYS, RECEIPT_KEYS
 from tests.toy_family import ToyCheckpoint
@@ -42,7 +43,7 @@ def test_a_summary_as_json(alpaca: Alpaca, report: Path, own_home: Path) -> None
     assert all(list(citation) == CITATION_KEYS for citation in summary["citations"])
     assert {citation["source"] for citation in summary["citations"]} == {str(report)}
     assert all(citation["verified"] for citation in summary["citations"])
-    assert set(summary["receipt"]) == RECEIPT_KEYS | {"dropped"}
+    assert set(summary["receipt"]) == RECEIPT_KEYS | {"dropped", "remarks"}
     assert not list(own_home.rglob("library.sqlite3")), "no library is made"
 
 
@@ -53,7 +54,7 @@ def test_a_summary_for_a_person(alpaca: Alpaca, report: Path, monkeypatch: pytes
     assert "引用" in done.out
     assert "年度报告 · “" in done.out
     assert "    年度报告.md" in done.out.splitlines()
-    assert "摘录" in done.err
+    assert NOTICE.zh in done.err
 
 
 def test_a_folder_is_summarised_as_a_whole(alpaca: Alpaca, report: Path) -> None:

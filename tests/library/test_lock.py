@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from chinese_alpaca_rag.errors import LibraryBusyError
-from chinese_alpaca_rag.library import lock
+from chinese_alpaca_rag.library import database, lock
 from chinese_alpaca_rag.library.lock import WriterLock
 from chinese_alpaca_rag.library.store import Library
 from tests.library.samples import put
@@ -83,6 +84,17 @@ def test_the_lock_is_taken_and_given_back(tmp_path: Path) -> None:
     one.release()
     other.acquire(patience=0)
     other.release()
+
+
+def test_another_program_that_writes_the_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
+    with Library.open(tmp_path, create=True) as library:
+        with closing(sqlite3.connect(tmp_path / database.FILE_NAME, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(LibraryBusyError):
+                put(library, "/a", "字")
+            other.execute("ROLLBACK")
+        put(library, "/a", "字")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
