@@ -15,10 +15,11 @@ from chinese_alpaca_rag.language import Words
 
 EXAMPLES = Path(__file__).resolve().parent
 QUESTIONS = (
-    "工作满十年的员工每年有多少天年假？",
-    "出差到一线城市，住宿费每晚最多报销多少？",
-    "控制器显示 E03 是什么故障？",
-    "How many days of annual leave are there after ten years of service?",
+    "累计工作满10年不满20年，每年有多少天年假？",
+    "2024年公司的营业收入是多少？",
+    "HG-G200网关的额定供电电压是多少？",
+    "台中辦事處到臺北市出差，住宿費每晚上限是多少？",
+    "怎么做红烧肉？",
 )
 LONG_DOCUMENT = "年度报告.pdf"
 
