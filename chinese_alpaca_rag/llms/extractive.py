@@ -53,7 +53,7 @@ class ExtractiveReader(BaseChatModel):
 
     max_sentences: int = Field(default=3, ge=1)
     max_characters: int = Field(default=400, ge=1)
-    min_chance: float = Field(default=0.03, ge=0.0, le=1.0)
+    min_chance: float = Field(default=0.05, ge=0.0, le=1.0)
     streaming: bool = False  # LangChain's switch: whether ``invoke`` goes by way of ``stream``
 
     @property

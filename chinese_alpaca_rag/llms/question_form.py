@@ -58,7 +58,8 @@ _QUESTION_WORD = re.compile(
 )
 # Words that say nothing of what is asked for, when a sentence holds nothing else of the question.
 _FUNCTION = re.compile(
-    "[的了是在有和与及其为以于对从被把将就都而且或也不之这那个请问呢吧啊吗么]+"
+    "请问|一下|想知道|我想|我们?|你们?|您|咱们?|到底|究竟|大概|一般|请?告诉|可以|能否"
+    "|[的了是在有和与及其为以于对从被把将就都而且或也不之这那个呢吧啊呀吗么]+"
     r"|\b(?:the|an?|of|in|on|at|to|for|from|by|with|and|or|is|are|was|were|be|been|do|does|did|has|have|had|can|could"
     r"|should|would|will|may|must|it|its|this|that|these|those|there|i|you|we|they|he|she|my|your|our|their|me|us|them"
     r"|not|no|as|about|please|tell)\b"

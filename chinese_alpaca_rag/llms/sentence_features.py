@@ -16,13 +16,15 @@ from dataclasses import dataclass
 
 from chinese_alpaca_rag.llms.interface import SourceText
 from chinese_alpaca_rag.llms.numerals import numbers_in
-from chinese_alpaca_rag.llms.question_form import bare, look_at
+from chinese_alpaca_rag.llms.question_form import bare, look_at, without_function_words
 from chinese_alpaca_rag.sentences import sentence_spans
 from chinese_alpaca_rag.words import pieces, plain, word_forms
 
 LONGEST_QUOTE = 150  # characters
 LONGEST_STRETCH = 300
 _LONGEST_LEAD = 12  # characters
+_LONGEST_ASKED = 1_000  # characters: of a longer question all words count, but the order of these only
+_ENOUGH_WORDS = 40
 _HEADING = 24  # characters
 _NEAR = 2.0  # characters from the question word in which a term's weight falls to 1/e
 _FAR = 9  # characters: where a term is taken to stand that is written otherwise in the question
@@ -103,13 +105,15 @@ def _together(clauses: Sequence[tuple[int, int]], text: str) -> Iterator[tuple[i
     for clause_start, end in clauses:
         start = clause_start
         while end - start > LONGEST_STRETCH:
-            cut = (
-                max(text.rfind(mark, start + LONGEST_STRETCH // 2, start + LONGEST_STRETCH) for mark in "，、,|：: ")
-                + 1
-            )
-            yield start, cut or start + LONGEST_STRETCH
-            start = cut or start + LONGEST_STRETCH
+            cut = _cut(text, start + LONGEST_STRETCH // 2, start + LONGEST_STRETCH)
+            yield start, cut
+            start = cut
         yield start, end
+
+
+def _cut(text: str, start: int, end: int) -> int:
+    """The offset behind the last mark between ``start`` and ``end`` that a stretch may end with, or ``end``."""
+    return max(text.rfind(mark, start, end) for mark in "，、,|：: ") + 1 or end
 
 
 def sentences_of(sources: Sequence[SourceText]) -> list[list[Sentence]]:
@@ -173,20 +177,31 @@ class QuestionFeatures:
     def __init__(self, question: str, sources: Sequence[SourceText]) -> None:
         self.form = look_at(question)
         self._characters, self._words, self._marks = terms_of(self.form.content)
-        if not self._characters and not self._words:
-            self._characters, self._words, self._marks = terms_of(self.form.text)
+        self._codes = {mark for mark in self._marks if _CODE.match(mark)}
         self._rows = sentences_of(sources)
         self._held = {sentence: self._terms_held(sentence) for row in self._rows for sentence in row}
+        self._held_by_source = [frozenset[str]().union(*map(self._held.__getitem__, row)) for row in self._rows]
         self._weights = rarity(list(self._held.values()))
+        self._asked = self.form.letters[:_LONGEST_ASKED]
         # How much of the question's beginning, which mostly names its subject, stands in each source.
         letters = (" ".join(sentence.letters for sentence in row) for row in self._rows)
-        self._leads = [_common_lead(self.form.letters, text) for text in letters]
+        self._leads = [_common_lead(self._asked, text) for text in letters]
         self._lights = self._make_lights()
 
-    @property
-    def matched_terms(self) -> Collection[str]:
-        """The question's terms that stand anywhere in the sources."""
-        return self._weights.keys()
+    def coverage(self) -> float:
+        """How much of what the question says the best source holds, from 0 to 1: its words by rarity.
+
+        A word that stands nowhere weighs most. Function words say nothing, and so do single characters, unless
+        they are words by themselves: 蓍 in 蓍的别名. Of a long question _ENOUGH_WORDS need to be held, not all.
+        """
+        content = without_function_words(self.form.content)
+        terms = {run for run, _, _ in pieces(content) if len(run) == 1} | terms_of(content)[1]
+        unheard = math.log1p((len(self._held) + 0.5) / 0.5)
+        weights = {term: self._weights.get(term, unheard) for term in terms}
+        whole = min(sum(weights.values()), _ENOUGH_WORDS * unheard)
+        return min(
+            1.0, max((_share(weights, terms & held) / whole for held in self._held_by_source if whole), default=0.0)
+        )
 
     def all(self) -> list[tuple[Sentence, dict[str, float]]]:
         """Every sentence with its features, in order."""
@@ -201,7 +216,7 @@ class QuestionFeatures:
     def _make_lights(self) -> dict[str, dict[str, float]]:
         """The question's words as different features weigh them; the weights of each add up to 1."""
         words = {term: self._weights[term] for term in self._words & self._weights.keys()}
-        places = {term: _places(term, self.form.letters) for term in words}
+        places = {term: _places(term, self._asked) for term in words}
         lead = max(self._leads, default=0)
         near = {
             term: weight * math.exp(-min(self._distances(term, places[term]), default=_FAR) / _NEAR)
@@ -217,12 +232,11 @@ class QuestionFeatures:
 
     def _source_features(self) -> list[dict[str, float]]:
         """What the sources hold of the question as wholes, in comparison with each other."""
-        held = [frozenset[str]().union(*(self._held[sentence] for sentence in row)) for row in self._rows]
-        weights = _normal(rarity(held))
-        most = max(1, *self._leads, 1)
+        weights = _normal(rarity(self._held_by_source))
+        most = max([1, *self._leads])
         return [
             {"source_terms": _share(weights, terms), "source_lead": lead / most}
-            for terms, lead in zip(held, self._leads, strict=True)
+            for terms, lead in zip(self._held_by_source, self._leads, strict=True)
         ]
 
     def _row_features(
@@ -255,12 +269,13 @@ class QuestionFeatures:
 
     def _form_features(self, sentence: Sentence) -> dict[str, float]:
         """How the sentence is made, and which stretches and marks of the question stand in it."""
-        letters, asked, after = sentence.letters, self.form.letters, self.form.after
+        letters, asked, after = sentence.letters, self._asked, self.form.after
         right = next((n for n in range(min(8, len(after)), 0, -1) if after[:n] in letters), 0)
         return {
             "after": right / 8,
             "longest": _longest_common(asked, letters) / max(1, len(asked)),
             "marks": len(self._marks & sentence.marks) / max(1, len(self._marks)),
+            "codes": len(self._codes & sentence.marks) / max(1, len(self._codes)),
             "new_characters": math.log1p(len(sentence.characters - self._characters)),
             "pronoun": float(sentence.opens_with_pronoun),
             "is_question": float(sentence.is_question),
@@ -280,7 +295,7 @@ class QuestionFeatures:
             "person": float("person" in kinds and bool(_PERSON.search(text))),
             "place": float("place" in kinds) * min(3, len(_PLACE.findall(text))) / 3,
             "reason": float("reason" in kinds and bool(_REASON.search(text))),
-            "list": float("list" in kinds) * min(4, text.count("、")) / 4,
+            "list": float("list" in kinds) * min(4, text.count("、")) / 4,  # commas as well, in plain text
             "manner_size": float("manner" in kinds) * math.log1p(len(sentence.letters)),
         }
 

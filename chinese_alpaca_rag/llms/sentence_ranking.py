@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chinese_alpaca_rag.llms.interface import SourceText
-from chinese_alpaca_rag.llms.question_form import without_function_words
 from chinese_alpaca_rag.llms.sentence_features import QuestionFeatures
-from chinese_alpaca_rag.words import pieces
+
+# Below it the sources speak of something else. Of questions whose passage was among the sources none lies below
+# (the least has 0.21), of questions whose passage was taken away three in ten.
+LEAST_COVERAGE = 0.15
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,9 @@ class RankedSentence:
 
 
 def rank_sentences(question: str, sources: Sequence[SourceText]) -> list[RankedSentence]:
-    """The sentences of ``sources``, the likeliest answer first; none where nothing of ``question`` stands in them."""
+    """The sentences of ``sources``, the likeliest answer first; none where they say next to nothing of ``question``."""
     features = QuestionFeatures(question, sources)
-    if not _on_the_subject(features):
+    if features.coverage() < LEAST_COVERAGE:
         return []
     scored = [
         (sum(WEIGHTS[name] * value for name, value in values.items()), sentence) for sentence, values in features.all()
@@ -41,15 +43,6 @@ def rank_sentences(question: str, sources: Sequence[SourceText]) -> list[RankedS
         RankedSentence(source=sentence.source, start=sentence.start, end=sentence.end, chance=odd / total)
         for odd, sentence in sorted(odds, key=lambda pair: -pair[0])
     ]
-
-
-def _on_the_subject(features: QuestionFeatures) -> bool:
-    """Whether the sources hold a word of the question that says something, or a character that is a word there."""
-    content = without_function_words(features.form.content)
-    alone = {run for run, _, _ in pieces(content) if len(run) == 1}
-    return any(
-        term in alone or (len(term) > 1 and without_function_words(term).strip()) for term in features.matched_terms
-    )
 
 
 WEIGHTS: dict[str, float] = {
@@ -80,4 +73,5 @@ WEIGHTS: dict[str, float] = {
     "reason": 2.481,
     "list": 2.069,
     "manner_size": 0.550,
+    "codes": 1.000,
 }
