@@ -1,9 +1,9 @@
 """Text made comparable, with the way back to the original.
 
 Folding takes away what a quotation may change without saying anything else: width (Unicode NFKC), case,
-the shape of quotation marks, dashes and the like, invisible characters, Markdown's ``**``, and white
-space. Only between two words or numbers of an alphabet, where it tells ``1 5`` from ``15``, does a space
-stay. Every folded character knows the original stretch that it came from.
+traditional against simplified characters, the shape of quotation marks, dashes and the like, invisible
+characters, Markdown's ``**``, and white space. Only between two words or numbers of an alphabet, where it
+tells ``1 5`` from ``15``, does a space stay. Every folded character knows the original stretch that it came from.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import unicodedata
 from array import array
 from dataclasses import dataclass
 from functools import lru_cache
+
+from chinese_alpaca_rag.script import simplified
 
 _SHAPES = str.maketrans(
     {
@@ -96,7 +98,7 @@ def _shown(cluster: str) -> str:
     if unicodedata.decomposition(cluster[0]).startswith("<super>") and cluster[0].isdigit():
         return "^" + unicodedata.normalize("NFKC", cluster)  # 10² is not 102
     normal = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", cluster.translate(_SHAPES)).casefold())
-    return "".join(character for character in normal.translate(_SHAPES) if not _is_blank(character))
+    return "".join(character for character in simplified(normal.translate(_SHAPES)) if not _is_blank(character))
 
 
 def _is_blank(character: str) -> bool:

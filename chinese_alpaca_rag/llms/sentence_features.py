@@ -44,6 +44,8 @@ _PRONOUN = re.compile("[他她它其该此这本]")
 _PUNCTUATED = re.compile(r"[。！？!?；;…|\t,、]|.:|\.$")
 _COMPLETE = re.compile(r"[。！？!?.；;…][”’」』）】》)\]\"']*$")
 _ROW = re.compile(r"[|\t]")
+_KEYED = re.compile(r"[：:]\s*\S")
+_YEAR = re.compile(r"(?:19|20)\d\d")
 _CODE = re.compile(r"(?=[^\d]*\d)(?=\d*[^\W\d])")  # digits and letters
 _CLAUSE_END = re.compile(r"[；;][”’」』）】》)\]\"']*$")
 _QUESTION_END = re.compile(r"[?？][”’」』）】》)\]\"']*$")
@@ -75,7 +77,12 @@ class Sentence:
     @property
     def is_complete(self) -> bool:
         """Whether it ends as sentences do and is no row of a table."""
-        return _COMPLETE.search(self.plain) is not None and not _ROW.search(self.plain)
+        return _COMPLETE.search(self.plain) is not None and not self.is_row
+
+    @property
+    def is_row(self) -> bool:
+        """Whether it is a row of a table, its cells parted by tabs or bars."""
+        return _ROW.search(self.plain) is not None
 
     @property
     def is_heading(self) -> bool:
@@ -260,6 +267,7 @@ class QuestionFeatures:
                 "words_above": max(shares[:position], default=0.0),
                 "heading_above": heading,
                 "question_before": before if position and row[position - 1].is_question else 0.0,
+                "head_row": float(_is_head_row(row, position)),
             }
             features.update(self._form_features(sentence))
             features.update(self._kind_features(sentence))
@@ -298,6 +306,15 @@ class QuestionFeatures:
             "list": float("list" in kinds) * min(4, text.count("、")) / 4,  # commas as well, in plain text
             "manner_size": float("manner" in kinds) * math.log1p(len(sentence.letters)),
         }
+
+
+def _is_head_row(row: Sequence[Sentence], position: int) -> bool:
+    """Whether the sentence is the first row of a table and names its columns: the only numbers in it are years."""
+    sentence = row[position]
+    if not sentence.is_row or (position and row[position - 1].is_row) or _KEYED.search(sentence.plain):
+        return False
+    followed = position + 1 < len(row) and row[position + 1].is_row
+    return followed and not _DIGITS.search(_YEAR.sub("", sentence.plain))
 
 
 def _share(weights: Mapping[str, float], terms: Iterable[str]) -> float:

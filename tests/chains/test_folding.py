@@ -27,6 +27,7 @@ from chinese_alpaca_rag.chains.folding import fold
         ("……", "......"),
         ("㎡", "m2"),
         ("合同——附件", "合同--附件"),
+        ("臺灣辦事處的頭髮", "台湾办事处的头发"),
     ],
 )
 def test_what_says_the_same_folds_the_same(one: str, other: str) -> None:

@@ -240,3 +240,16 @@ def test_twenty_passages_are_read_in_no_time() -> None:
         ExtractiveReader().invoke("", question=question, sources=sources)
         seconds.append(time.perf_counter() - started)
     assert min(seconds) < 0.06  # 30 ms on an idle machine
+
+
+def test_a_running_head_is_not_quoted_beside_the_answer() -> None:
+    text = "禾观公司\tHG-G200网关用户手册\n网关的额定供电为直流12至24伏。\n网关的外壳是灰色的。"
+    answer = ExtractiveReader().invoke("?", question="HG-G200网关的额定供电是多少？", sources=[SourceText(1, text)])
+    assert answer.text.splitlines()[0] == "网关的额定供电为直流12至24伏。[1]"
+    assert "用户手册" not in answer.text
+
+
+def test_a_row_without_number_or_full_stop_is_quoted_where_it_is_the_answer() -> None:
+    text = "姓名\t部门\n张予川\t研发部\n李若宁\t人事行政部"
+    answer = ExtractiveReader().invoke("?", question="李若宁在哪个部门？", sources=[SourceText(1, text)])
+    assert answer.text.splitlines()[0] == "李若宁\t人事行政部[1]"
