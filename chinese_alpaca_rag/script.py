@@ -29,6 +29,15 @@ def comparable(text: str) -> str:
     return text if unicodedata.is_normalized("NFKC", text) else unicodedata.normalize("NFKC", text)
 
 
+def is_han(character: str) -> bool:
+    """Whether a character is a Chinese one (Han, of any plane); kana and hangul are not."""
+    return (
+        "\u3400" <= character <= "\u9fff"
+        or "\uf900" <= character <= "\ufaff"
+        or "\U00020000" <= character <= "\U000323af"
+    )
+
+
 def simplified(text: str) -> str:
     """``text``, of the same length, with every traditional character replaced by its simplified form."""
     return text if text.isascii() else text.translate(_TABLE)

@@ -13,10 +13,10 @@ from typing import Literal
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
-from chinese_alpaca_rag.chains.folding import is_ideographic
 from chinese_alpaca_rag.chains.sources import Source
 from chinese_alpaca_rag.errors import WrongUsageError
 from chinese_alpaca_rag.language import Language, Words
+from chinese_alpaca_rag.script import is_han
 
 _QUESTION_TASKS = ("answer", "extract", "merge_extracts", "answer_from_extracts")
 
@@ -95,7 +95,7 @@ def language_of(text: str, wanted: Literal["auto"] | Language = "auto") -> Langu
     """The language to answer ``text`` in: the one wanted, else Chinese wherever Chinese is written."""
     if wanted != "auto":
         return wanted
-    return "zh" if any(_is_han(character) for character in text) else "en"
+    return "zh" if any(is_han(character) for character in text) else "en"
 
 
 def main_language_of(texts: Sequence[str], wanted: Literal["auto"] | Language = "auto") -> Language:
@@ -105,12 +105,8 @@ def main_language_of(texts: Sequence[str], wanted: Literal["auto"] | Language = 
     letters = han = 0
     for text in texts:
         letters += sum(character.isalpha() for character in text)
-        han += sum(is_ideographic(character) and _is_han(character) for character in text)
+        han += sum(is_han(character) for character in text)
     return "zh" if 3 * han >= letters and han else "en"
-
-
-def _is_han(character: str) -> bool:
-    return "\u3400" <= character <= "\u9fff" or "\uf900" <= character <= "\ufaff" or character >= "\U00020000"
 
 
 _ZH = TaskTexts(

@@ -22,7 +22,7 @@ from chinese_alpaca_rag.language import Language, Words
 from chinese_alpaca_rag.llms.interface import SourceText
 from chinese_alpaca_rag.llms.sentence_ranking import RankedSentence, rank_sentences
 from chinese_alpaca_rag.llms.sentence_summary import summarize_sentences
-from chinese_alpaca_rag.words import is_chinese
+from chinese_alpaca_rag.script import is_han
 
 MODEL_NAME = "extractive"
 NOTICE = Words(
@@ -163,7 +163,7 @@ class ExtractiveReader(BaseChatModel):
 
 
 def _language(question: str) -> Language:
-    return "zh" if any(is_chinese(character) for character in question) else "en"
+    return "zh" if any(is_han(character) for character in question) else "en"
 
 
 def _tells(quote: str, question: str) -> bool:
