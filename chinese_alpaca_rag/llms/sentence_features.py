@@ -44,8 +44,9 @@ _PRONOUN = re.compile("[他她它其该此这本]")
 _PUNCTUATED = re.compile(r"[。！？!?；;…|\t,、]|.:|\.$")
 _COMPLETE = re.compile(r"[。！？!?.；;…][”’」』）】》)\]\"']*$")
 _ROW = re.compile(r"[|\t]")
+_FEW = 3  # sentences
 _KEYED = re.compile(r"[：:]\s*\S")
-_YEAR = re.compile(r"(?:19|20)\d\d")
+_NAME_OR_YEAR = re.compile(r"(?:19|20)\d\d|[a-z]+-?[a-z]*\d+")
 _CODE = re.compile(r"(?=[^\d]*\d)(?=\d*[^\W\d])")  # digits and letters
 _CLAUSE_END = re.compile(r"[；;][”’」』）】》)\]\"']*$")
 _QUESTION_END = re.compile(r"[?？][”’」』）】》)\]\"']*$")
@@ -184,8 +185,8 @@ class QuestionFeatures:
     def __init__(self, question: str, sources: Sequence[SourceText]) -> None:
         self.form = look_at(question)
         self._characters, self._words, self._marks = terms_of(self.form.content)
-        self._codes = {mark for mark in self._marks if _CODE.match(mark)}
         self._rows = sentences_of(sources)
+        self._rare_codes = self._find_rare_codes()
         self._held = {sentence: self._terms_held(sentence) for row in self._rows for sentence in row}
         self._held_by_source = [frozenset[str]().union(*map(self._held.__getitem__, row)) for row in self._rows]
         self._weights = rarity(list(self._held.values()))
@@ -216,6 +217,12 @@ class QuestionFeatures:
         for row, of_source in zip(self._rows, self._source_features(), strict=True):
             found += self._row_features(row, of_source)
         return found
+
+    def _find_rare_codes(self) -> frozenset[str]:
+        """The codes of the question that few sentences hold: E22 of a table of errors, not the product's own name."""
+        codes = {mark for mark in self._marks if _CODE.match(mark)}
+        held = Counter(code for row in self._rows for sentence in row for code in codes & sentence.marks)
+        return frozenset(code for code, count in held.items() if count <= _FEW)
 
     def _terms_held(self, sentence: Sentence) -> frozenset[str]:
         return (sentence.characters & self._characters) | (sentence.words & self._words)
@@ -283,7 +290,7 @@ class QuestionFeatures:
             "after": right / 8,
             "longest": _longest_common(asked, letters) / max(1, len(asked)),
             "marks": len(self._marks & sentence.marks) / max(1, len(self._marks)),
-            "codes": len(self._codes & sentence.marks) / max(1, len(self._codes)),
+            "codes": float(bool(self._rare_codes & sentence.marks)),
             "new_characters": math.log1p(len(sentence.characters - self._characters)),
             "pronoun": float(sentence.opens_with_pronoun),
             "is_question": float(sentence.is_question),
@@ -309,12 +316,15 @@ class QuestionFeatures:
 
 
 def _is_head_row(row: Sequence[Sentence], position: int) -> bool:
-    """Whether the sentence is the first row of a table and names its columns: the only numbers in it are years."""
+    """Whether the sentence is the head row of a table, or a page's running head, which looks like one.
+
+    It names columns, or the document: the only numbers in it are years and those of codes.
+    """
     sentence = row[position]
     if not sentence.is_row or (position and row[position - 1].is_row) or _KEYED.search(sentence.plain):
         return False
     followed = position + 1 < len(row) and row[position + 1].is_row
-    return followed and not _DIGITS.search(_YEAR.sub("", sentence.plain))
+    return (followed or position == 0) and not _DIGITS.search(_NAME_OR_YEAR.sub("", sentence.plain))
 
 
 def _share(weights: Mapping[str, float], terms: Iterable[str]) -> float:

@@ -73,6 +73,6 @@ WEIGHTS: dict[str, float] = {
     "reason": 2.481,
     "list": 2.069,
     "manner_size": 0.550,
-    "codes": 1.000,
+    "codes": 6.000,
     "head_row": -5.000,
 }

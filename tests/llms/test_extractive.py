@@ -253,3 +253,14 @@ def test_a_row_without_number_or_full_stop_is_quoted_where_it_is_the_answer() ->
     text = "姓名\t部门\n张予川\t研发部\n李若宁\t人事行政部"
     answer = ExtractiveReader().invoke("?", question="李若宁在哪个部门？", sources=[SourceText(1, text)])
     assert answer.text.splitlines()[0] == "李若宁\t人事行政部[1]"
+
+
+def test_a_row_is_found_by_its_code_however_much_others_speak_of_the_subject() -> None:
+    text = (
+        "HG-G200网关出现故障时，应用会显示故障代码。\n请按故障代码处理HG-G200网关的故障。\nHG-G200网关的外壳防水。\n"
+        "HG-G200网关装在墙上。\n代码\t含义\nE21\t模块无响应\nE22\t节点离线\nE23\t信道干扰"
+    )
+    answer = ExtractiveReader().invoke(
+        "?", question="HG-G200网关的故障代码E22是什么故障？", sources=[SourceText(1, text)]
+    )
+    assert answer.text.splitlines()[0] == "E22\t节点离线[1]"
