@@ -196,6 +196,8 @@ class _Measure:
             return False
         # The lines of a list item hang behind its bullet; elsewhere an indent begins a paragraph.
         hangs = _BEGINS_ITEM.match(line.text.lstrip()) is not None
+        if hangs and line.size > 1.06 * following.size:
+            return False  # a numbered heading over its text
         indented = following.left > line.left + 0.8 * line.size and not hangs
         if indented or _BEGINS_ITEM.match(following.text.lstrip()):
             return False

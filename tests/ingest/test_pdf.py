@@ -6,7 +6,9 @@ import pytest
 
 from chinese_alpaca_rag.errors import DocumentRefusedError
 from chinese_alpaca_rag.ingest.pdf import number_ranges, read_pdf
+from chinese_alpaca_rag.ingest.reading import read_document
 from tests.ingest.office_files import lines, pdf_file, picture
+from tests.shared_data import ROOT
 
 # Three lines of one paragraph as a typesetter breaks them, 32 characters to the line, the first one indented.
 PARAGRAPH = (
@@ -146,3 +148,10 @@ def test_filled_in_form_fields_are_read() -> None:
 def test_ranges() -> None:
     assert number_ranges([1, 2, 3, 5, 7, 8]) == "1-3, 5, 7-8"
     assert number_ranges([]) == ""
+
+
+def test_a_numbered_heading_of_the_examples_stands_on_its_own_line() -> None:
+    report = read_document(ROOT / "examples" / "documents" / "年度报告.pdf")
+    shown = [line for page in report.pages for line in page.text.splitlines()]
+    assert "4.2 2024年上市的新产品" in shown
+    assert "3.5 现金、应收与存货" in shown
