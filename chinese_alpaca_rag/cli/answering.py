@@ -65,12 +65,6 @@ def follow(events: Iterator[Any], output: Output) -> Finished[Any]:
     return last
 
 
-def result_document(finished: Finished[Any]) -> dict[str, Any]:
-    """The result as ``--json`` prints it."""
-    document: dict[str, Any] = finished.result.to_json()
-    return document
-
-
 def show_result(output: Output, finished: Finished[Any], name_page: NamePage) -> None:
     """Everything below the text that was streamed: remarks, citations and receipt."""
     result: Answer | Summary = finished.result

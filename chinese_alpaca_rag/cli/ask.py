@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from chinese_alpaca_rag.cli.answering import follow, open_model, result_document, show_result
+from chinese_alpaca_rag.cli.answering import follow, open_model, show_result
 from chinese_alpaca_rag.cli.output import Output, is_terminal
 from chinese_alpaca_rag.cli.places import pages_of_library
 from chinese_alpaca_rag.cli.session import Session
@@ -36,7 +36,7 @@ def ask(session: Session, question: str, *, passages: str | None) -> int:
         )
         finished = follow(chain.stream(question), session.output)
         if session.output.as_json:
-            session.output.document(result_document(finished))
+            session.output.document(finished.result.to_json())
         else:
             show_result(session.output, finished, pages_of_library(library))
     return 0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chinese_alpaca_rag.cli.answering import follow, open_model, result_document, show_result
+from chinese_alpaca_rag.cli.answering import follow, open_model, show_result
 from chinese_alpaca_rag.cli.ingest import SOME_REFUSED
 from chinese_alpaca_rag.cli.places import pages_of_documents, shown_path
 from chinese_alpaca_rag.cli.session import Session
@@ -32,7 +32,7 @@ def summarize(session: Session, paths: Sequence[Path]) -> int:
     )
     finished = follow(chain.stream(documents), session.output)
     if session.output.as_json:
-        content = result_document(finished)
+        content = finished.result.to_json()
         if refused:
             content["refused"] = [{"path": str(path), "reason": str(error.message)} for path, error in refused]
         session.output.document(content)

@@ -161,12 +161,6 @@ class FamilyTokenizer:
         """The ids of ``text`` byte by byte, without dummy prefix."""
         return [self._byte_ids[value] for value in text.encode()]
 
-    def piece_text(self, index: int) -> str:
-        """The text that the piece ``index`` stands for; empty for byte pieces and control ids."""
-        if index in self._byte_values or index in self.control_ids:
-            return ""
-        return self._pieces[index].replace(_SPACE, " ")
-
     def _spell_character(self, character: str) -> list[int]:
         index = int(self._processor.piece_to_id(_SPACE if character == " " else character))
         if index in self.control_ids or character == _SPACE:

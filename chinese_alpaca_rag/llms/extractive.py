@@ -35,10 +35,6 @@ NOTHING_FOUND = Words(zh="文档中没有找到与问题相关的内容。", en=
 NOTHING_TO_READ = Words(zh="没有可供摘录的文档内容。", en="There is no document text to quote from.")
 
 _QUESTION_END = re.compile(r"[?？][”’」』）)\]\"']*\s*$")
-_SENTENCE_END = re.compile(r"[。！!.；;…][”’」』）】》)\]\"']*\s*$")
-_KEY_AND_VALUE = re.compile(r"[：:]\s*\S")
-_NUMBER = re.compile(r"\d+")
-_CERTAIN = 0.6  # the chance from which on a line is quoted whatever it looks like
 _TRAILING_MARK = re.compile(r"(?:\s*(?:\[\d{1,3}\]|［\d{1,3}］))+$")
 
 
@@ -151,26 +147,13 @@ class ExtractiveReader(BaseChatModel):
             yield nothing
 
     def _answering(self, question: str, sources: Sequence[SourceText]) -> Iterator[RankedSentence]:
-        likeliest = rank_sentences(question, sources)[: self.max_sentences]
-        quoted = [
-            found
-            for found in likeliest
-            if found.chance >= _CERTAIN or _tells(sources[found.source].text[found.start : found.end], question)
-        ]
-        for rank, found in enumerate(quoted or likeliest[:1]):
+        for rank, found in enumerate(rank_sentences(question, sources)[: self.max_sentences]):
             if rank == 0 or found.chance >= self.min_chance:
                 yield found
 
 
 def _language(question: str) -> Language:
     return "zh" if any(is_han(character) for character in question) else "en"
-
-
-def _tells(quote: str, question: str) -> bool:
-    """Whether a quote says something: running heads and the head rows of tables repeat the question and say nothing."""
-    if _SENTENCE_END.search(quote) or _KEY_AND_VALUE.search(quote):
-        return True
-    return bool(set(_NUMBER.findall(quote)) - set(_NUMBER.findall(question)))
 
 
 def _until(stop: list[str] | None, pieces: Iterator[str]) -> Iterator[str]:

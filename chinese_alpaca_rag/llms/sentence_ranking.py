@@ -74,5 +74,5 @@ WEIGHTS: dict[str, float] = {
     "list": 2.069,
     "manner_size": 0.550,
     "codes": 6.000,
-    "head_row": -5.000,
+    "head_row": -7.000,
 }
