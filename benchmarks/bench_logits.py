@@ -26,7 +26,7 @@ from benchmarks.figures import figure, medians
 from chinese_alpaca_rag.family.rope import RopePlan
 from chinese_alpaca_rag.llms import ChatAlpacaGGUF, ChatAlpacaHF
 from chinese_alpaca_rag.llms.backend import Logits
-from chinese_alpaca_rag.llms.gguf import LlamaCppBackend
+from chinese_alpaca_rag.llms.gguf_backend import LlamaCppBackend
 from tests.shared_data import SHARED_DATA
 from tests.toy_family import RopeScaling, build_toy_family
 from tests.toy_tokenizer import toy_tokenizer_model

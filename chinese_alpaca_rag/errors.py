@@ -12,7 +12,10 @@
     ├── MissingExtraError             an optional package is not installed
     ├── ModelError                    a model's files or its evaluation
     │   ├── ModelNotFoundError            a known model, but its weights are not on this machine
-    │   └── CheckpointError               weights that are damaged, foreign or do not match the model
+    │   ├── StructuredOutputError         an answer that has not the form it was asked in
+    │   ├── NotEnoughMemoryError          weights and window together need more memory than there is
+    │   ├── CheckpointError               weights that are damaged, foreign or do not match the model
+    │   └── EndpointError                 a model server: down, refusing, or not serving what was asked for
     ├── LibraryError                  the knowledge base
     │   ├── LibraryNotFoundError          nothing is there
     │   ├── LibraryFormatError            something is there that this version cannot read
@@ -105,6 +108,25 @@ class ModelNotFoundError(ModelError):
 
 class CheckpointError(ModelError):
     """A checkpoint is damaged, of an unsafe format, or does not match the model it is taken for."""
+
+
+class NotEnoughMemoryError(ModelError):
+    """A model at a window would need more memory than the machine, or its GPU, has left."""
+
+
+class EndpointError(ModelError):
+    """A model server cannot be reached, refuses, answers nonsense, or serves another model or window."""
+
+
+class StructuredOutputError(ModelError):
+    """An answer has not the form that was asked for; ``partial`` is its text as far as it came."""
+
+    def __init__(self, message: Words, *, hint: Words, partial: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.partial = partial
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (*super().__reduce__(), {"partial": self.partial})
 
 
 class LibraryError(AlpacaRagError):

@@ -47,6 +47,10 @@ def _strategies() -> list[str]:
     return ["auto", "stuff", "map_reduce"]
 
 
+def _engines() -> list[str]:
+    return ["llama-server", "vllm", "llama-cpp-python"]
+
+
 # Values are texts here: the settings check them, wherever they come from, and complain in the user's language.
 SHARED_PARAMETERS = (
     _parameter("library", Annotated[Path | None, typer.Option("--library", "-l")], None),
@@ -181,3 +185,17 @@ def _models_show(session: Session, name: Annotated[str, typer.Argument()]) -> in
     from chinese_alpaca_rag.cli.models import show_model
 
     return show_model(session, name)
+
+
+@_command(models, "command")
+def _models_command(
+    session: Session,
+    name: Annotated[str, typer.Argument()],
+    engine: Annotated[str, typer.Option("--engine", "-e", autocompletion=_engines)] = "llama-server",
+    host: Annotated[str | None, typer.Option("--host")] = None,
+    port: Annotated[str | None, typer.Option("--port")] = None,
+    kv_type: Annotated[str | None, typer.Option("--kv-type")] = None,
+) -> int:
+    from chinese_alpaca_rag.cli.serving import show_serving_command
+
+    return show_serving_command(session, name, engine=engine, host=host, port=port, kv_type=kv_type)

@@ -108,6 +108,27 @@ COMMANDS: dict[str, CommandWords] = {
         Words(zh="一个模型的全部资料。", en="Everything about one model."),
         examples=(("alpaca-rag models show chinese-alpaca-2-7b-64k", Words(zh="按名称", en="by name")),),
     ),
+    "models command": CommandWords(
+        Words(
+            zh="启动模型服务的命令：窗口与位置编码都写全，可直接粘贴。",
+            en="The command that starts a model server, window and position encoding in full, ready to paste.",
+        ),
+        Words(
+            zh="启动时没有给对位置编码的服务会胡言乱语。默认只有本机能访问。",
+            en="A server started without the right position encoding answers garbage. By default only this machine "
+            "reaches it.",
+        ),
+        (
+            (
+                "alpaca-rag models command chinese-alpaca-2-7b-64k --window 64K --engine vllm",
+                Words(zh="按名称，用 vLLM", en="by name, for vLLM"),
+            ),
+            (
+                "alpaca-rag models command ~/models/alpaca.gguf --engine llama-server --kv-type q8_0",
+                Words(zh="按文件，键值缓存量化", en="by file, keys and values quantised"),
+            ),
+        ),
+    ),
     "doctor": CommandWords(
         Words(zh="检查这里能不能用、缺什么、怎么补。", en="Check what works here, what is missing and how to get it."),
         examples=(
@@ -146,6 +167,28 @@ PARAMETERS: dict[str, ParameterWords] = {
     "passages": ParameterWords(
         Words(zh="最多检索几个段落（默认 12）", en="how many passages to retrieve at most (default 12)"),
         Words(zh="个数", en="K"),
+    ),
+    "engine": ParameterWords(
+        Words(
+            zh="服务的种类：vllm、llama-server（默认）或 llama-cpp-python",
+            en="the kind of server: vllm, llama-server (the default) or llama-cpp-python",
+        ),
+        Words(zh="名称", en="NAME"),
+    ),
+    "host": ParameterWords(
+        Words(zh="监听的地址；默认 127.0.0.1，只有本机", en="address to listen at; 127.0.0.1, this machine only"),
+        Words(zh="地址", en="ADDRESS"),
+    ),
+    "port": ParameterWords(
+        Words(zh="监听的端口；默认 8080，vllm 等为 8000", en="port to listen at; 8080, or 8000 for vllm and Python"),
+        Words(zh="端口", en="PORT"),
+    ),
+    "kv_type": ParameterWords(
+        Words(
+            zh="键值缓存的类型：f16（默认）、q8_0 或 q4_0",
+            en="how keys and values are held: f16 (the default), q8_0 or q4_0",
+        ),
+        Words(zh="类型", en="TYPE"),
     ),
     "library": ParameterWords(Words(zh="知识库所在的文件夹", en="folder of the library"), Words(zh="文件夹", en="DIR")),
     "model": ParameterWords(

@@ -22,10 +22,9 @@ from chinese_alpaca_rag.family.catalogue import (
     TemplateName,
     match_name,
 )
+from chinese_alpaca_rag.family.checkpoint_tokenizer import folder_tokenizer, gguf_tokenizer
 from chinese_alpaca_rag.family.figures import Figures, read_gguf_figures, read_hf_figures
-from chinese_alpaca_rag.family.gguf_header import read_gguf_header
-from chinese_alpaca_rag.family.sentencepiece_model import BYTE, CONTROL, NORMAL, UNKNOWN
-from chinese_alpaca_rag.family.tokenizer import FamilyTokenizer
+from chinese_alpaca_rag.family.tokens import Tokenizer, TokenizerKind
 from chinese_alpaca_rag.language import Words
 
 
@@ -79,14 +78,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return _identify(file, "gguf", read_gguf_figures(file))
 
 
-def checkpoint_tokenizer(checkpoint: Checkpoint) -> FamilyTokenizer:
+def checkpoint_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     """The tokenizer that belongs to the weights. Raises ``CheckpointError`` where it is missing or another's."""
+    kind: TokenizerKind = "byte-pair" if checkpoint.card.generation == 3 else "sentencepiece"
     if checkpoint.format == "gguf":
-        return _gguf_tokenizer(checkpoint)
-    file = checkpoint.path / "tokenizer.model"
-    if not file.is_file():
-        raise _no_sentencepiece(checkpoint)
-    tokenizer = FamilyTokenizer.from_file(file)
+        return gguf_tokenizer(checkpoint.path, kind)
+    tokenizer = folder_tokenizer(checkpoint.path, kind)
     # The model may hold a padding piece, or rows that pad its matrix, beyond the pieces; never fewer.
     rows, pieces = checkpoint.card.vocabulary, tokenizer.vocabulary_size
     if not 0 <= rows - pieces < 128:
@@ -96,35 +93,11 @@ def checkpoint_tokenizer(checkpoint: Checkpoint) -> FamilyTokenizer:
                 en=f"The tokenizer has {pieces} pieces, the model {rows}: they belong to different models.",
             ),
             hint=Words(
-                zh="各代模型的分词器不能混用，请使用模型自带的 tokenizer.model。",
-                en="The generations' tokenizers must not be mixed: use the tokenizer.model that came with the model.",
+                zh="各代模型的分词器不能混用，请使用模型自带的分词器文件。",
+                en="The generations' tokenizers must not be mixed: use the tokenizer file that came with the model.",
             ),
         )
     return tokenizer
-
-
-def _gguf_tokenizer(checkpoint: Checkpoint) -> FamilyTokenizer:
-    names = ("tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.token_type")
-    header = read_gguf_header(checkpoint.path, arrays=names)
-    if header.values.get("tokenizer.ggml.model") != "llama":
-        raise _no_sentencepiece(checkpoint)
-    tokens = [str(token) for token in header.arrays.get(names[0], [])]
-    types = [int(kind) for kind in header.arrays.get(names[2], [])] or _types_by_name(tokens)
-    prefix = header.values.get("tokenizer.ggml.add_space_prefix", True)
-    return FamilyTokenizer.from_pieces(
-        tokens,
-        [float(score) for score in header.arrays.get(names[1], [])],
-        types,
-        add_dummy_prefix=bool(prefix),
-        bos_id=int(header.values.get("tokenizer.ggml.bos_token_id", 1)),
-        eos_id=int(header.values.get("tokenizer.ggml.eos_token_id", 2)),
-    )
-
-
-def _types_by_name(tokens: list[str]) -> list[int]:
-    """The types of a vocabulary that gives none, as the first converters wrote them."""
-    named = {"<unk>": UNKNOWN, "<s>": CONTROL, "</s>": CONTROL}
-    return [BYTE if re.fullmatch(r"<0x[0-9A-F]{2}>", token) else named.get(token, NORMAL) for token in tokens]
 
 
 def _identify(path: Path, form: Literal["gguf", "hf"], figures: Figures) -> Checkpoint:
@@ -329,27 +302,5 @@ def _mismatch(path: Path, card: ModelCard, what: Words, *, known: float, found: 
         hint=Words(
             zh="请改正文件名或目录名，或重新下载该模型。",
             en="Correct the name of the file or folder, or fetch the model again.",
-        ),
-    )
-
-
-def _no_sentencepiece(checkpoint: Checkpoint) -> CheckpointError:
-    if checkpoint.card.template == "llama-3" or checkpoint.card.generation == 3:
-        names = ", ".join(card.name for card in CATALOGUE if card.kind == "chat" and card.generation == 2)
-        return CheckpointError(
-            Words(
-                zh=f"{checkpoint.name} 使用 Llama-3 的 BPE 分词器，目前还不支持。",
-                en=f"{checkpoint.name} has Llama-3's BPE tokenizer, which is not supported yet.",
-            ),
-            hint=Words(zh=f"可以使用的模型：{names}", en=f"Models that work: {names}"),
-        )
-    return CheckpointError(
-        Words(
-            zh=f"{checkpoint.path.name} 没有 SentencePiece 分词器（tokenizer.model）。",
-            en=f"{checkpoint.path.name} holds no SentencePiece tokenizer (tokenizer.model).",
-        ),
-        hint=Words(
-            zh="请把模型自带的 tokenizer.model 放进该目录。",
-            en="Put the tokenizer.model that came with the model into the folder.",
         ),
     )

@@ -7,9 +7,10 @@ not asked for is stepped over.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -81,6 +82,20 @@ _MOST_METADATA: Final = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True)
+class GgufTensor:
+    """``shape`` as the file has it, the row's length first. ``kind`` is its ``ggml_type``.
+
+    ``start`` and ``end`` are its bytes in the file; of a type unknown here ``end`` is ``start``.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
 class GgufHeader:
     """``values``: the single values; ``arrays``: the lists asked for; ``lengths``: of every list, its items."""
 
@@ -89,6 +104,7 @@ class GgufHeader:
     values: dict[str, Scalar] = field(default_factory=dict)
     arrays: dict[str, list[Scalar]] = field(default_factory=dict)
     lengths: dict[str, int] = field(default_factory=dict)
+    tensors: tuple[GgufTensor, ...] = ()
 
 
 def read_gguf_header(path: Path, *, arrays: Collection[str] = ()) -> GgufHeader:
@@ -113,6 +129,7 @@ class _HeaderReader:
         self._size = size
         self._left = size
         self._wanted = wanted
+        self._listed: tuple[GgufTensor, ...] = ()
 
     def read(self) -> GgufHeader:
         if self._left < 24 or self._take(4) != b"GGUF":
@@ -128,7 +145,7 @@ class _HeaderReader:
             if self._size - self._left > _MOST_METADATA:
                 raise _damaged(self._path, f"more than {_MOST_METADATA:,} bytes of metadata")
         self._check_tensors(header)
-        return header
+        return replace(header, tensors=self._listed)
 
     def _read_pair(self, header: GgufHeader) -> None:
         key = self._string(_LONGEST_KEY)
@@ -171,30 +188,36 @@ class _HeaderReader:
         return value
 
     def _check_tensors(self, header: GgufHeader) -> None:
-        """Step over the list of tensors, and see that the file is long enough to hold every one of them."""
-        needed = 0
-        for _ in range(header.tensor_count):
-            name = self._string(_LONGEST_KEY)
-            dimensions = self._number("<I", 4)
-            if dimensions > _MOST_DIMENSIONS:
-                raise _damaged(self._path, f"the tensor {name[:80]!r} has {dimensions} dimensions")
-            elements = 1
-            for _ in range(dimensions):
-                elements *= self._number("<Q", 8)
-            per_block, block_bytes = _BLOCKS.get(self._number("<I", 4), (1, 0))
-            needed = max(needed, self._number("<Q", 8) + elements // per_block * block_bytes)
+        """Read the list of tensors, and see that the file is long enough to hold every one of them."""
+        # Offsets count from where the data begins, which is known only after the list.
+        tensors = [self._tensor() for _ in range(header.tensor_count)]
         alignment = header.values.get("general.alignment", 32)
         if not isinstance(alignment, int) or not 0 < alignment <= 65536:
             raise _damaged(self._path, f"an alignment of {alignment}")
         start = -(-(self._size - self._left) // alignment) * alignment
-        if start + needed > self._size:
+        needed = start + max((tensor.end for tensor in tensors), default=0)
+        if needed > self._size:
             raise CheckpointError(
                 Words(
-                    zh=f"{self._path.name} 不完整：应有 {start + needed:,} 字节，只有 {self._size:,} 字节。",
-                    en=f"{self._path.name} is cut short: {start + needed:,} bytes needed, {self._size:,} there.",
+                    zh=f"{self._path.name} 不完整：应有 {needed:,} 字节，只有 {self._size:,} 字节。",
+                    en=f"{self._path.name} is cut short: {needed:,} bytes needed, {self._size:,} there.",
                 ),
                 hint=Words(zh="请重新下载该文件。", en="Fetch the file again."),
             )
+        self._listed = tuple(
+            replace(tensor, start=start + tensor.start, end=start + tensor.end) for tensor in tensors
+        )
+
+    def _tensor(self) -> GgufTensor:
+        name = self._string(_LONGEST_KEY)
+        dimensions = self._number("<I", 4)
+        if dimensions > _MOST_DIMENSIONS:
+            raise _damaged(self._path, f"the tensor {name[:80]!r} has {dimensions} dimensions")
+        shape = tuple(self._number("<Q", 8) for _ in range(dimensions))
+        kind = self._number("<I", 4)
+        per_block, block_bytes = _BLOCKS.get(kind, (1, 0))
+        start = self._number("<Q", 8)
+        return GgufTensor(name, shape, kind, start, start + math.prod(shape) // per_block * block_bytes)
 
     def _take(self, length: int) -> bytes:
         if length > self._left:

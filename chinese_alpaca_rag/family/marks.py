@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from chinese_alpaca_rag.errors import CheckpointError
-from chinese_alpaca_rag.family.tokenizer import FamilyTokenizer
+from chinese_alpaca_rag.family.tokens import Tokenizer
 from chinese_alpaca_rag.language import Words
 
 
@@ -24,7 +24,7 @@ class MarkBreaker:
     template's marks are cut (as in very small vocabularies): then their bytes are.
     """
 
-    def __init__(self, tokenizer: FamilyTokenizer, marks: re.Pattern[str], fixed_texts: Iterable[str]) -> None:
+    def __init__(self, tokenizer: Tokenizer, marks: re.Pattern[str], fixed_texts: Iterable[str]) -> None:
         self._tokenizer = tokenizer
         self._fixed_texts = tuple(fixed_texts)
         self.marks = marks
@@ -51,7 +51,7 @@ class MarkBreaker:
     ) -> tuple[list[int], list[int]]:
         """``ids`` and ``ends`` of ``text`` with every piece spelt out that touches a span of ``foreign``.
 
-        ``ends`` is what ``FamilyTokenizer.encode_with_ends`` gives; ``foreign`` are spans of
+        ``ends`` is what ``Tokenizer.encode_with_ends`` gives; ``foreign`` are spans of
         characters in order.
         """
         new_ids: list[int] = []

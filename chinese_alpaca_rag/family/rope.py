@@ -90,12 +90,17 @@ class RopePlan:
         }
 
     def for_vllm(self) -> dict[str, Any]:
-        """The content of vLLM's ``hf_overrides``.
+        """The content of vLLM's ``hf_overrides``, as versions from 0.12 on read it.
 
-        vLLM multiplies ``max_position_embeddings`` by a linear factor to get the longest sequence,
-        so that it must be the window before scaling.
+        vLLM derives the longest sequence that it allows (``_get_and_verify_max_len``): with YaRN the
+        original window times the factor, whatever ``max_position_embeddings`` says; otherwise
+        ``max_position_embeddings`` times the linear factor, so that there it must be the window before
+        scaling. The window itself is ``--max-model-len``. ``attention_factor`` it computes by itself.
         """
-        positions = math.ceil(self.window / self.linear_factor) if self.kind == "linear" else self.window
+        if self.kind == "yarn":
+            positions = math.ceil(self.original_window * self.yarn_factor)
+        else:
+            positions = math.ceil(self.window / self.linear_factor)
         return {"rope_parameters": self.for_transformers(), "max_position_embeddings": positions}
 
 

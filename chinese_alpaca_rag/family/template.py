@@ -2,7 +2,7 @@
 
 Text from documents and people can hold the template's own marks (``[INST]`` is ordinary text to the
 family's tokenizer). Such a mark is spelt out in single characters: the text stays as it is, the ids
-are not the template's.
+are not the template's. Llama-3's marks are special pieces, which no text becomes.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from itertools import pairwise
 from typing import Final, Literal
 
 from chinese_alpaca_rag.errors import CheckpointError, NotAChatModelError, WrongUsageError
-from chinese_alpaca_rag.family.catalogue import CATALOGUE, ModelCard, TemplateName, chat_sibling
+from chinese_alpaca_rag.family.byte_pair import END_HEADER, END_OF_TURN, START_HEADER
+from chinese_alpaca_rag.family.catalogue import ModelCard, TemplateName, chat_sibling
 from chinese_alpaca_rag.family.marks import MarkBreaker
-from chinese_alpaca_rag.family.tokenizer import FamilyTokenizer
+from chinese_alpaca_rag.family.tokens import Tokenizer, TokenizerKind
 from chinese_alpaca_rag.language import Words
 
 Role = Literal["system", "user", "assistant"]
@@ -66,18 +67,19 @@ _Part = tuple[SpanRole, str]
 
 
 def render_prompt(
-    template: str, turns: Sequence[Turn], tokenizer: FamilyTokenizer, *, continue_answer: bool = False
+    template: str, turns: Sequence[Turn], tokenizer: Tokenizer, *, continue_answer: bool = False
 ) -> Prompt:
     """The prompt of ``turns`` (system texts first, then user and assistant in turn) in ``template``.
 
     Texts of one role that follow one another are joined by a newline. An empty system text is as
     none: the model's own stands there. Answers are closed as the model was trained to close them;
     with ``continue_answer`` the last one is left open, to be continued. Raises ``WrongUsageError``
-    for turns in another order, ``CheckpointError`` for a template that cannot be rendered.
+    for turns in another order, ``CheckpointError`` for a template that is none of the family's or
+    does not go with ``tokenizer``.
     """
     known = _TEMPLATES.get(template)
-    if known is None:
-        raise _not_rendered(template)
+    if known is None or known.tokenizer != tokenizer.kind:
+        raise _not_rendered(template, known, tokenizer)
     system, dialogue = _in_order(turns)
     if continue_answer and dialogue[-1].role != "assistant":
         raise _out_of_order(
@@ -108,9 +110,9 @@ def chat_template(card: ModelCard) -> TemplateName:
 
 
 class _Writer:
-    """Collects ids and spans. Each call of ``text`` is one SentencePiece encoding."""
+    """Collects ids and spans. Each call of ``text`` is one encoding."""
 
-    def __init__(self, tokenizer: FamilyTokenizer, breaker: MarkBreaker) -> None:
+    def __init__(self, tokenizer: Tokenizer, breaker: MarkBreaker) -> None:
         self._tokenizer = tokenizer
         self._breaker = breaker
         self._ids: list[int] = []
@@ -121,6 +123,10 @@ class _Writer:
 
     def end(self) -> None:
         self._append([self._tokenizer.eos_id], "control")
+
+    def special(self, name: str) -> None:
+        """A special piece by its name."""
+        self._append([self._tokenizer.special_ids[name]], "control")
 
     def text(self, *parts: _Part) -> None:
         """Encode the joined text of ``parts`` at once, break foreign marks, and label what belongs to whom."""
@@ -224,6 +230,30 @@ def _write_ziya2(writer: _Writer, system: str, dialogue: Sequence[Turn], continu
         writer.end()
 
 
+def _write_llama_3(writer: _Writer, system: str, dialogue: Sequence[Turn], continue_answer: bool) -> None:
+    """Each message is a header of special pieces, its text without white space around it, and end of turn.
+
+    So in Llama-3's own program and its published chat template; that a system message always stands
+    first is how Chinese-LLaMA-Alpaca-3 trained.
+    """
+
+    def header(role: Role) -> None:
+        writer.special(START_HEADER)
+        writer.text(("template", role))
+        writer.special(END_HEADER)
+
+    writer.begin()
+    for number, turn in enumerate([Turn("system", system.strip() or DEFAULT_SYSTEM), *dialogue]):
+        header(turn.role)
+        # Behind the line breaks no white space follows, so that they stay a piece of their own.
+        writer.text(("template", "\n\n"), (turn.role, turn.text.strip()))
+        if not (continue_answer and number == len(dialogue)):
+            writer.special(END_OF_TURN)
+    if dialogue[-1].role == "user":
+        header("assistant")
+        writer.text(("template", "\n\n"))
+
+
 @dataclass(frozen=True)
 class _Template:
     """``marks`` finds the letters by which the marks in ``fixed_texts``, the template's own words, are known."""
@@ -231,6 +261,7 @@ class _Template:
     marks: re.Pattern[str]
     fixed_texts: tuple[str, ...]
     write: Callable[[_Writer, str, Sequence[Turn], bool], None]
+    tokenizer: TokenizerKind = "sentencepiece"
 
 
 _TEMPLATES: Final[dict[str, _Template]] = {
@@ -250,6 +281,8 @@ _TEMPLATES: Final[dict[str, _Template]] = {
         ("<human>:", "\n<human>:", "\n<bot>:"),
         _write_ziya2,
     ),
+    # No mark can be written in letters: this pattern is found nowhere.
+    "llama-3": _Template(re.compile(r"(?!)"), (), _write_llama_3, tokenizer="byte-pair"),
 }
 
 
@@ -284,13 +317,20 @@ def _out_of_order(zh: str, en: str) -> WrongUsageError:
     )
 
 
-def _not_rendered(template: str) -> CheckpointError:
-    """A template without its tokenizer would be a silently wrong prompt: say which models do work."""
-    names = ", ".join(card.name for card in CATALOGUE if card.template in _TEMPLATES and card.generation == 2)
+def _not_rendered(template: str, known: _Template | None, tokenizer: Tokenizer) -> CheckpointError:
+    """A template without its tokenizer would be a silently wrong prompt."""
+    names = ", ".join(name for name, other in _TEMPLATES.items() if other.tokenizer == tokenizer.kind)
+    if known is None:
+        message = Words(zh=f"没有名为“{template}”的模板。", en=f"There is no template called “{template}”.")
+    else:
+        message = Words(
+            zh=f"{template} 模板需要 {known.tokenizer} 分词器，而不是 {tokenizer.kind}。",
+            en=f"The template {template} goes with a {known.tokenizer} tokenizer, not with {tokenizer.kind}.",
+        )
     return CheckpointError(
-        Words(
-            zh=f"还不支持 {template} 模板：它需要另一种分词器（不是 SentencePiece）。",
-            en=f"The template {template} is not supported yet: it needs another tokenizer than SentencePiece.",
+        message,
+        hint=Words(
+            zh=f"请使用模型自带的分词器；这个分词器可用的模板：{names}",
+            en=f"Use the tokenizer that came with the model; templates of this tokenizer: {names}",
         ),
-        hint=Words(zh=f"可以使用的模型：{names}", en=f"Models that work: {names}"),
     )

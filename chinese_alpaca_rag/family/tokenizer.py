@@ -7,22 +7,22 @@ would give a space back), and ids are decoded one at a time without ever showing
 
 from __future__ import annotations
 
-import codecs
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from chinese_alpaca_rag.errors import CheckpointError
 from chinese_alpaca_rag.family.sentencepiece_model import BYTE, CONTROL, NORMAL, UNKNOWN, read_normaliser, write_model
+from chinese_alpaca_rag.family.tokens import StreamDecoder, TokenizerKind, decode_ids, without_surrogates
 from chinese_alpaca_rag.language import Words
 
 # How SentencePiece writes a space inside a piece.
 _SPACE: Final = "▁"
 _BYTE_PIECE: Final = re.compile(r"<0x([0-9A-F]{2})>")
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 # Pieces of special meaning that some vocabularies hold as ordinary ones: the family's own <pad>, id
 # 32000, is of type NORMAL. No text may become one of them.
@@ -32,11 +32,13 @@ _SPECIAL_PIECES: Final = frozenset(
 
 
 class FamilyTokenizer:
-    """Text to ids and back. It holds no state between calls and may be shared by threads.
+    """The tokenizer of a SentencePiece model: see ``tokens.Tokenizer``.
 
-    ``control_ids`` are the ids that no text can become: control pieces, the unknown piece and the
-    padding piece. They decode to nothing (the unknown piece to SentencePiece's own `` ⁇ ``).
+    ``control_ids`` are control pieces, the unknown piece and the padding piece. They decode to
+    nothing (the unknown piece to SentencePiece's own `` ⁇ ``).
     """
+
+    kind: TokenizerKind = "sentencepiece"
 
     def __init__(self, model: bytes, *, bos_id: int | None = None, eos_id: int | None = None) -> None:
         import sentencepiece
@@ -64,6 +66,9 @@ class FamilyTokenizer:
         for name, index in (("BOS", self.bos_id), ("EOS", self.eos_id)):
             if index not in self.control_ids:
                 raise _damaged(f"{name} id {index} is no control piece")
+        # A model that begins another text has ended its answer too.
+        self.end_ids = frozenset({self.eos_id, self.bos_id})
+        self.special_ids: Mapping[str, int] = MappingProxyType({self._pieces[i]: i for i in sorted(self.control_ids)})
 
     def _read_byte_pieces(self, flags: Sequence[bool]) -> None:
         self._byte_values: dict[int, int] = {}
@@ -121,7 +126,7 @@ class FamilyTokenizer:
         Lone surrogates, which no UTF-8 text holds, become U+FFFD.
         """
         if not text.isascii():
-            text = _SURROGATE.sub("\ufffd", text)
+            text = without_surrogates(text)
             if _SPACE in text:
                 return self._encode_with_literal_space_mark(text)
         ids: list[int] = self._processor.encode(text)
@@ -133,8 +138,7 @@ class FamilyTokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ``ids``: ``decode(encode(text)) == text``. Bytes that are no UTF-8 become U+FFFD."""
-        decoder = self.stream_decoder()
-        return "".join([*map(decoder.push, ids), decoder.finish()])
+        return decode_ids(self, ids)
 
     def stream_decoder(self) -> StreamDecoder:
         """A decoder for ids that come one at a time."""
@@ -155,11 +159,11 @@ class FamilyTokenizer:
 
     def spell(self, text: str) -> list[int]:
         """The ids of ``text`` character by character, without dummy prefix: one piece each, or its bytes."""
-        return [index for character in text for index in self._spell_character(character)]
+        return [index for character in without_surrogates(text) for index in self._spell_character(character)]
 
     def spell_bytes(self, text: str) -> list[int]:
         """The ids of ``text`` byte by byte, without dummy prefix."""
-        return [self._byte_ids[value] for value in text.encode()]
+        return [self._byte_ids[value] for value in without_surrogates(text).encode()]
 
     def _spell_character(self, character: str) -> list[int]:
         index = int(self._processor.piece_to_id(_SPACE if character == " " else character))
@@ -221,32 +225,6 @@ class FamilyTokenizer:
     def starts_with_space(self, index: int) -> bool:
         """Whether the piece ``index`` starts with a space that may be the dummy prefix."""
         return self._prefixed and self._pieces[index].startswith(_SPACE)
-
-
-class StreamDecoder:
-    """Ids in, whole characters out. What ``push`` and ``finish`` return joins to what ``decode`` returns."""
-
-    def __init__(self, tokenizer: FamilyTokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._piece_bytes = tokenizer.piece_bytes
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._at_start = True
-
-    def push(self, token_id: int) -> str:
-        """The characters that ``token_id`` completes; an id that the vocabulary does not hold adds none."""
-        # A model's last layer may be padded beyond its vocabulary.
-        if not 0 <= token_id < len(self._piece_bytes):
-            return ""
-        value = self._piece_bytes[token_id]
-        if self._at_start and value:
-            self._at_start = False
-            if self._tokenizer.starts_with_space(token_id):
-                value = value[1:]
-        return self._decoder.decode(value)
-
-    def finish(self) -> str:
-        """What is left when no more ids come: U+FFFD for a character that was never completed."""
-        return self._decoder.decode(b"", True)
 
 
 def _check_normaliser(model: bytes) -> bool:

@@ -9,14 +9,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from chinese_alpaca_rag.llms.endpoint import ChatAlpacaEndpoint
     from chinese_alpaca_rag.llms.extractive import ExtractiveReader
     from chinese_alpaca_rag.llms.factory import chat_alpaca
-    from chinese_alpaca_rag.llms.gguf import ChatAlpacaGGUF
-    from chinese_alpaca_rag.llms.huggingface import ChatAlpacaHF
+    from chinese_alpaca_rag.llms.gguf import AlpacaGGUF, ChatAlpacaGGUF
+    from chinese_alpaca_rag.llms.huggingface import AlpacaHF, ChatAlpacaHF
 
-__all__ = ["ChatAlpacaGGUF", "ChatAlpacaHF", "ExtractiveReader", "chat_alpaca"]
+__all__ = [
+    "AlpacaGGUF",
+    "AlpacaHF",
+    "ChatAlpacaEndpoint",
+    "ChatAlpacaGGUF",
+    "ChatAlpacaHF",
+    "ExtractiveReader",
+    "chat_alpaca",
+]
 
 _HOMES = {
+    "AlpacaGGUF": "gguf",
+    "AlpacaHF": "huggingface",
+    "ChatAlpacaEndpoint": "endpoint",
     "ChatAlpacaGGUF": "gguf",
     "ChatAlpacaHF": "huggingface",
     "ExtractiveReader": "extractive",

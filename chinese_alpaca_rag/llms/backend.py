@@ -1,7 +1,10 @@
-"""What a backend is: it holds one sequence of ids with its keys and values, and gives the next logits.
+"""What a backend is: it holds sequences of ids with their keys and values, and gives the next logits.
 
 A backend knows nothing of messages, sampling, stop texts or threads: that is all said once, above it,
 for every backend. Its methods are never called from two threads at once.
+
+Most of the time it holds one sequence. ``fork`` makes several rows of it, which then grow side by side in
+the same evaluations: for several prompts with one beginning, for beams, for guidance. ``keep`` ends that.
 """
 
 from __future__ import annotations
@@ -22,10 +25,23 @@ class Backend(Protocol):
     def batch(self) -> int:
         """The most ids, in tokens, that one ``evaluate`` takes: between two of them work can be called off."""
 
+    @property
+    def max_rows(self) -> int:
+        """The most rows that ``fork`` makes."""
+
+    @property
+    def capacity(self) -> int | None:
+        """The tokens that all rows hold together, what they share counted once; ``None`` is no fixed number."""
+
+    @property
+    def vocabulary(self) -> int:
+        """The length of a row of logits."""
+
     def keep(self, ids: Sequence[int]) -> int:
         """Drop what is held beyond its longest common prefix with ``ids``; the number of tokens still held.
 
-        At least the last of ``ids`` is never kept, because its logits have to be computed.
+        At least the last of ``ids`` is never kept, because its logits have to be computed. Rows go: of
+        them, what was held before the fork counts.
         """
 
     def evaluate(self, ids: Sequence[int]) -> None:
@@ -33,6 +49,21 @@ class Backend(Protocol):
 
     def logits(self) -> Logits:
         """The logits after the last id held, one for each id of the vocabulary; valid until the next call."""
+
+    def fork(self, rows: int) -> None:
+        """Make ``rows`` copies of the one sequence that is held."""
+
+    def extend(self, rows: Sequence[Sequence[int]]) -> None:
+        """Append to each row its ids, none to some if need be. Raises ``ModelError``.
+
+        All of them together are evaluated at once: the caller keeps them near ``batch``.
+        """
+
+    def row_logits(self, row: int) -> Logits:
+        """As ``logits``, for a row that got ids in the last ``extend``."""
+
+    def reorder(self, order: Sequence[int]) -> None:
+        """Row ``i`` becomes what row ``order[i]`` was; those that are not named go."""
 
     def close(self) -> None:
         """Free weights and context; a second call does nothing."""

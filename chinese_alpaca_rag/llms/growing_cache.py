@@ -42,6 +42,21 @@ def _growing_layer() -> type:
             self._value_buffer, self.values = _append(torch, self._value_buffer, used, value_states)
             return self.keys, self.values
 
+        def batch_repeat_interleave(self, repeats: int) -> None:
+            """``repeats`` rows of what one row held."""
+            super().batch_repeat_interleave(repeats)
+            self._let_go()
+
+        def batch_select_indices(self, indices: Any) -> None:
+            """Only the rows of ``indices``, in their order."""
+            super().batch_select_indices(indices)
+            self._let_go()
+
+        def _let_go(self) -> None:
+            """Keys and values are copies now: what the buffers held is free."""
+            if self.is_initialized:
+                self._key_buffer, self._value_buffer = self.keys, self.values
+
     return GrowingLayer
 
 

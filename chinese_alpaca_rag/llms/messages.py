@@ -1,18 +1,25 @@
-"""LangChain messages to the family's turns. What cannot be shown to the model is refused, never left out."""
+"""LangChain messages to the family's turns. What cannot be shown to the model is refused, never left out.
+
+The family knows no tools. A call is shown as the JSON that the model itself writes for one (``tool_calls``), a
+tool's result as words of the user.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
-from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 
 from chinese_alpaca_rag.errors import WrongUsageError
 from chinese_alpaca_rag.family.template import Role, Turn, render_prompt
-from chinese_alpaca_rag.family.tokenizer import FamilyTokenizer
-from chinese_alpaca_rag.language import Words
+from chinese_alpaca_rag.family.tokens import Tokenizer
+from chinese_alpaca_rag.language import Language, Words
+from chinese_alpaca_rag.llms.tool_calls import write_calls
+from chinese_alpaca_rag.script import is_han
 
-_ROLES_BY_NAME: dict[str, Role] = {
+_ROLES_BY_NAME: Final[dict[str, Role]] = {
     "system": "system",
     "user": "user",
     "human": "user",
@@ -20,22 +27,55 @@ _ROLES_BY_NAME: dict[str, Role] = {
     "ai": "assistant",
 }
 
+# Blocks of several providers. In an answer, calls repeat ``tool_calls``, or are all there is of them.
+_CALLS: Final = frozenset({"tool_use", "tool_call", "function_call"})
+_PARTS_OF_CALLS: Final = frozenset({"tool_call_chunk", "input_json_delta", "invalid_tool_call"})
+# A model's notes to itself, which it is not shown again.
+_NOTES: Final = frozenset({"thinking", "redacted_thinking", "reasoning", "reasoning_content"})
+_TEXTS: Final = {"text": "text", "text-plain": "text", "refusal": "refusal"}
+
 
 def as_turns(messages: Sequence[BaseMessage]) -> list[Turn]:
     """One turn a message, in the same order.
 
-    Raises ``WrongUsageError`` for a message of another kind than system, human and AI (a tool's result,
-    say), for an AI message that calls tools, and for content that is not text.
+    Raises ``WrongUsageError`` for a message of another kind than system, human, AI and tool, and for
+    content that is not text.
     """
-    return [Turn(_role(message), _text(message)) for message in messages]
+    language = conversation_language(messages)
+    names: dict[str, str] = {}
+    turns = []
+    for message in messages:
+        if isinstance(message, AIMessage):
+            names |= {identity: name for identity, name, _ in _calls(message) if identity}
+        turns.append(Turn(_role(message), _text(message, names, language)))
+    return turns
+
+
+def conversation_language(messages: Sequence[BaseMessage]) -> Language:
+    """The language that words of the kit's own take among ``messages``: Chinese where they hold a Chinese character.
+
+    Nothing after the first question decides, so that a prompt never changes at its beginning.
+    """
+    first = next(
+        (number for number, message in enumerate(messages) if isinstance(message, HumanMessage)), len(messages)
+    )
+    return "zh" if any(map(is_han, "".join(message.text for message in messages[: first + 1]))) else "en"
+
+
+def add_system_text(turns: Sequence[Turn], addition: str, default: str) -> list[Turn]:
+    """``turns`` with ``addition`` at the end of the system text; ``default`` stands where there is none."""
+    if not addition:
+        return list(turns)
+    leading = next((number for number, turn in enumerate(turns) if turn.role != "system"), len(turns))
+    system = "\n".join(turn.text for turn in turns[:leading] if turn.text) or default
+    text = f"{system}\n\n{addition}" if system else addition
+    return [Turn("system", text), *turns[leading:]]
 
 
 def _role(message: BaseMessage) -> Role:
-    if isinstance(message, AIMessage) and (message.tool_calls or message.invalid_tool_calls):
-        raise _refused("调用工具的回答", "an answer that calls tools")
     if isinstance(message, SystemMessage):
         return "system"
-    if isinstance(message, HumanMessage):
+    if isinstance(message, HumanMessage | ToolMessage):
         return "user"
     if isinstance(message, AIMessage):
         return "assistant"
@@ -45,33 +85,95 @@ def _role(message: BaseMessage) -> Role:
     raise _refused(f"“{kind}”消息", f"a message of the kind “{kind}”")
 
 
-def _text(message: BaseMessage) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    return "".join(map(_block_text, message.content))
+def _text(message: BaseMessage, names: Mapping[str, str], language: Language) -> str:
+    if isinstance(message, AIMessage):
+        content = _content(message.content, names, language, skipped=_CALLS | _PARTS_OF_CALLS | _NOTES)
+        calls = write_calls((name, arguments) for _, name, arguments in _calls(message))
+        return content if not _has_calls(message) else f"{content}\n{calls}" if content else calls
+    if isinstance(message, ToolMessage):
+        name = message.name or names.get(message.tool_call_id, "")
+        content = _content(message.content, names, language)
+        return _result(name, content, failed=message.status == "error", language=language)
+    return _content(message.content, names, language)
 
 
-def _block_text(block: str | dict[str, Any]) -> str:
+def _content(
+    content: str | Sequence[str | Mapping[str, Any]],
+    names: Mapping[str, str],
+    language: Language,
+    skipped: frozenset[str] = frozenset(),
+) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(_block_text(block, names, language, skipped) for block in content)
+
+
+def _block_text(
+    block: str | Mapping[str, Any], names: Mapping[str, str], language: Language, skipped: frozenset[str]
+) -> str:
     if isinstance(block, str):
         return block
-    kind, text = block.get("type"), block.get("text")
-    if kind == "text" and isinstance(text, str):
+    kind = block.get("type")
+    if kind in skipped:
+        return ""
+    if kind == "tool_result":
+        result = _content(block.get("content") or "", names, language)
+        name = names.get(str(block.get("tool_use_id")), "")
+        return _result(name, result, failed=bool(block.get("is_error")), language=language) + "\n"
+    text = block.get(_TEXTS[kind]) if kind in _TEXTS else None
+    if isinstance(text, str):
         return text
     raise _refused(f"“{kind}”类型的内容", f"content of the kind “{kind}”")
+
+
+def _result(name: str, content: str, *, failed: bool, language: Language) -> str:
+    """A tool's result, or its failure, as the user would hand it on."""
+    if failed:
+        head = Words(zh=f"工具 {name} 出错：" if name else "工具出错：", en=f"Error of {name or 'the tool'}:")
+    else:
+        head = Words(zh=f"工具 {name} 的结果：" if name else "工具的结果：", en=f"Result of {name or 'the tool'}:")
+    return f"{head.text(language)}\n{content}"
+
+
+def _has_calls(message: AIMessage) -> bool:
+    return next(_calls(message), None) is not None
+
+
+def _calls(message: AIMessage) -> Iterator[tuple[str, str, Any]]:
+    """Id, name and arguments of every call in an answer, those that failed to be read included."""
+    if message.tool_calls or message.invalid_tool_calls:
+        for call in message.tool_calls:
+            yield call["id"] or "", call["name"], call["args"]
+        for invalid in message.invalid_tool_calls:
+            yield invalid["id"] or "", invalid["name"] or "", _read(invalid["args"])
+        return
+    for block in message.content if isinstance(message.content, list) else ():
+        if isinstance(block, dict) and block.get("type") in _CALLS:
+            arguments: Any = next((block[key] for key in ("input", "args", "arguments") if key in block), {})
+            yield str(block.get("id") or block.get("call_id") or ""), str(block.get("name", "")), _read(arguments)
+
+
+def _read(arguments: Any) -> Any:
+    """``arguments`` as a value, where they are a text of JSON."""
+    if not isinstance(arguments, str):
+        return arguments
+    try:
+        return json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments
 
 
 def _refused(zh: str, en: str) -> WrongUsageError:
     return WrongUsageError(
         Words(zh=f"本模型只读文本，不能处理{zh}。", en=f"This model reads text only and cannot take {en}."),
         hint=Words(
-            zh="请只发送系统、用户和回答消息，内容为字符串或文本块；工具结果请作为用户消息的文本发送。",
-            en="Send system, human and AI messages whose content is a string or text blocks; "
-            "put what a tool returned into a human message.",
+            zh="请只发送系统、用户、回答和工具消息，内容为字符串或文本块。",
+            en="Send system, human, AI and tool messages whose content is a string or text blocks.",
         ),
     )
 
 
-def count_fragments(template: str, turns: Sequence[Turn], tokenizer: FamilyTokenizer) -> int:
+def count_fragments(template: str, turns: Sequence[Turn], tokenizer: Tokenizer) -> int:
     """The tokens of turns in any order, each counted as it would be later in a conversation, plus the opening.
 
     For lists that are no conversation, such as the halves that LangChain's ``trim_messages`` tries.

@@ -12,6 +12,7 @@ from chinese_alpaca_rag.errors import CheckpointError, ModelError, WrongUsageErr
 from chinese_alpaca_rag.family.catalogue import CATALOGUE, ModelCard
 from chinese_alpaca_rag.family.checkpoint import Checkpoint
 from chinese_alpaca_rag.language import Words
+from chinese_alpaca_rag.llms.request import Request
 
 # What other programs call the same thing.
 _KNOWN_ELSEWHERE_AS: Final = {
@@ -20,12 +21,21 @@ _KNOWN_ELSEWHERE_AS: Final = {
     "max_context": "window",
     "max_new_tokens": "max_tokens",
     "max_output_tokens": "max_tokens",
+    "min_new_tokens": "min_tokens",
     "model": "model_path",
     "model_id": "model_path",
     "model_name": "model_path",
+    "n_batch": "batch_size",
     "n_ctx": "window",
     "n_predict": "max_tokens",
     "num_ctx": "window",
+    "peft_model": "lora_path",
+    "lora": "lora_path",
+    "lora_model": "lora_path",
+    "load_in_8bit": "quantization",
+    "load_in_4bit": "quantization",
+    "torch_dtype": "dtype",
+    "attn_implementation": "attention",
     "repeat_penalty": "repetition_penalty",
     "rope_alpha": "alpha",
     "rope_freq_base": "window",
@@ -122,9 +132,47 @@ def no_room_for_prompt(max_tokens: int, window: int) -> WrongUsageError:
     )
 
 
-def wrong_format(checkpoint: Checkpoint) -> CheckpointError:
-    """The error for a checkpoint handed to the other format's class."""
-    right = {"gguf": "ChatAlpacaGGUF", "hf": "ChatAlpacaHF"}[checkpoint.format]
+def no_room_for_rows(rows: int, prompts: Sequence[int], window: int) -> PromptOverflowError:
+    """The error for beams or guidance whose prompts (in tokens) leave no room for ``rows`` replies."""
+    lengths = " + ".join(map(str, sorted(set(prompts))))
+    return PromptOverflowError(
+        Words(
+            zh=f"{rows} 路并行生成需要同时容纳 {lengths} 个词元的提示词和各自的回答，窗口 {window} 放不下。",
+            en=f"{rows} replies side by side, over prompts of {lengths} tokens, do not fit the window of {window}.",
+        ),
+        hint=Words(
+            zh="请减小 num_beams、去掉 guidance_scale、缩短提示词，或使用更大的窗口。",
+            en="Use fewer num_beams, leave guidance_scale out, shorten what is sent, or open a wider window.",
+        ),
+    )
+
+
+def check_combination(beams: int, guidance_scale: float, request: Request, max_rows: int) -> None:
+    """Raise ``WrongUsageError`` for ways of generating that cannot be had together."""
+    if beams > max_rows:
+        raise WrongUsageError(
+            Words(zh=f"num_beams={beams} 太多。", en=f"num_beams={beams} are too many."),
+            hint=Words(zh=f"最多 {max_rows} 个。", en=f"Use at most {max_rows}."),
+        )
+    reasons = {
+        "guidance_scale": guidance_scale > 1,
+        "response_format / tools": request.constraint is not None,
+        "logprobs": request.top_logprobs is not None,
+    }
+    clashing = [name for name, there in reasons.items() if there]
+    if beams > 1 and clashing:
+        raise WrongUsageError(
+            Words(
+                zh=f"num_beams={beams} 不能与 {clashing[0]} 同时使用。",
+                en=f"num_beams={beams} cannot be combined with {clashing[0]}.",
+            ),
+            hint=Words(zh="请去掉其中一个。", en="Leave one of them out."),
+        )
+
+
+def wrong_format(checkpoint: Checkpoint, used: str) -> CheckpointError:
+    """The error for a checkpoint handed to the other format's class, which is called ``used``."""
+    right = used.removesuffix("GGUF").removesuffix("HF") + {"gguf": "GGUF", "hf": "HF"}[checkpoint.format]
     what_zh, what_en = {
         "gguf": ("GGUF 文件", "a GGUF file"),
         "hf": ("transformers 模型目录", "a transformers folder"),

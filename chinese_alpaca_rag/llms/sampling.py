@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from chinese_alpaca_rag.errors import ModelError, WrongUsageError
 from chinese_alpaca_rag.family.catalogue import Sampling
@@ -40,19 +42,10 @@ class Sampler:
                     en="Its weights may be damaged: fetch them again. With transformers, try dtype='float32'.",
                 ),
             )
-        scores = self._penalised(logits)
+        scores = penalised(logits, self._recent, self._sampling.repetition_penalty)
         chosen = int(scores.argmax()) if self._sampling.temperature == 0 else self._draw(scores)
         self._recent.append(chosen)
         return chosen
-
-    def _penalised(self, logits: Logits) -> Logits:
-        """Positive logits of recent ids divided by the penalty, negative ones multiplied (CTRL, section 4.1)."""
-        scores = logits.copy()
-        if self._recent and self._sampling.repetition_penalty != 1.0:
-            ids = np.fromiter(set(self._recent), dtype=np.int64)
-            penalty = np.float32(self._sampling.repetition_penalty)
-            scores[ids] = np.where(scores[ids] > 0, scores[ids] / penalty, scores[ids] * penalty)
-        return scores
 
     def _draw(self, scores: Logits) -> int:
         ids = self._best_ids(scores)
@@ -76,6 +69,33 @@ class Sampler:
         return ids[:top_k] if top_k > 0 else ids
 
 
+def penalised(logits: Logits, recent: Sequence[int], penalty: float) -> Logits:
+    """Scores above 0 of the last ``PENALISED_IDS`` of ``recent`` divided by ``penalty``, those below multiplied.
+
+    From CTRL (Keskar et al., 2019, section 4.1).
+    """
+    scores = logits.copy()
+    if recent and penalty != 1.0:
+        ids = np.fromiter(set(list(recent)[-PENALISED_IDS:]), dtype=np.int64)
+        scores[ids] = np.where(scores[ids] > 0, scores[ids] / np.float32(penalty), scores[ids] * np.float32(penalty))
+    return scores
+
+
+def log_softmax(logits: Logits) -> npt.NDArray[np.float64]:
+    """The natural logarithms of the probabilities that ``logits`` stand for."""
+    shifted = logits.astype(np.float64) - float(logits.max())
+    return shifted - math.log(float(np.exp(shifted).sum()))
+
+
+def guided(logits: Logits, unguided: Logits, scale: float) -> Logits:
+    """Classifier-free guidance (Sanchez et al., 2023, equation 7): log-probabilities led away from ``unguided``.
+
+    ``scale`` 1 is no guidance. The same as transformers' ``UnbatchedClassifierFreeGuidanceLogitsProcessor``.
+    """
+    away = log_softmax(unguided)
+    return (away + scale * (log_softmax(logits) - away)).astype(np.float32)
+
+
 # For each setting: the least and the greatest value, and whether the least itself is allowed.
 _RANGES: Final = {
     "temperature": (0.0, math.inf, True),
@@ -94,8 +114,20 @@ def check_sampling(sampling: Sampling, seed: int | None) -> None:
         numeric = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
         if not numeric or value > greatest or value < least or (value == least and not inclusive):
             raise _out_of_range(name, value, least, greatest, inclusive, whole=kinds == (int,))
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
-        raise _out_of_range("seed", seed, 0, math.inf, inclusive=True, whole=True)
+    if seed is not None:
+        check_whole_number("seed", seed)
+
+
+def check_whole_number(name: str, value: object, least: int = 0) -> None:
+    """Raise ``WrongUsageError`` unless ``value`` is a whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise _out_of_range(name, value, least, math.inf, inclusive=True, whole=True)
+
+
+def check_at_least_one(name: str, value: object) -> None:
+    """Raise ``WrongUsageError`` unless ``value`` is a finite number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 1:
+        raise _out_of_range(name, value, 1, math.inf, inclusive=True, whole=False)
 
 
 def _out_of_range(

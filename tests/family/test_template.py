@@ -19,62 +19,58 @@ from chinese_alpaca_rag.family.template import (
     render_prompt,
 )
 from chinese_alpaca_rag.family.tokenizer import FamilyTokenizer
-from tests.family.vocabularies import named
+from chinese_alpaca_rag.family.tokens import Tokenizer
+from tests.family.tokenizer_contract import ANY, shown
+from tests.family.vocabularies import any_named, named
+from tests.toy_byte_pair import SPECIAL
 
-# Computed once with sentencepiece alone from the family's tokenizer.model: BOS and one encoding a question,
-# an answer encoded on its own and EOS.
-ONE_TURN = [Turn("user", "请概括这份年度报告的要点。")]
-# fmt: off
-ONE_TURN_IDS = [
-    1, 518, 25580, 29962, 3532, 14816, 29903, 6778, 13, 3492, 526, 263, 8444, 20255, 29889, 32732, 32475, 31616,
-    30909, 31931, 32764, 40742, 30267, 13, 29966, 829, 14816, 29903, 6778, 13, 13, 31088, 43146, 37100, 33464, 32903,
-    30210, 42498, 30267, 518, 29914, 25580, 29962,
-]
 THREE_TURNS = [
-    Turn("user", "员工每年有几天年假？"), Turn("assistant", "满一年的员工有5天年假。"),
-    Turn("user", "那满十年呢？"), Turn("assistant", "有10天。"),
-    Turn("user", "Thanks! 请用英文再说一遍。"),
+    Turn("user", "员工每年有几天年假？"),
+    Turn("assistant", "满一年的员工有5天年假。"),
+    Turn("user", "那满十年呢？"),
 ]
-THREE_TURNS_IDS = [
-    1, 518, 25580, 29962, 3532, 14816, 29903, 6778, 13, 3492, 526, 263, 8444, 20255, 29889, 32732, 32475, 31616,
-    30909, 31931, 32764, 40742, 30267, 13, 29966, 829, 14816, 29903, 6778, 13, 13, 33246, 33437, 30417, 34135, 30470,
-    32530, 30882, 518, 29914, 25580, 29962,
-    29871, 32345, 32473, 30210, 33246, 30417, 29945, 30408, 30470, 32530, 30267, 2,
-    1, 518, 25580, 29962, 29871, 31356, 32345, 34363, 32032, 30882, 518, 29914, 25580, 29962,
-    29871, 30417, 29896, 29900, 30408, 30267, 2,
-    1, 518, 25580, 29962, 1834, 29991, 29871, 31088, 30406, 33857, 37230, 36203, 30267, 518, 29914, 25580, 29962,
-]
-# fmt: on
-
-TEMPLATES = ["alpaca-2", "stanford-alpaca", "ziya2"]
+TEMPLATES = ["alpaca-2", "stanford-alpaca", "ziya2", "llama-3"]
 MARKS = {
     "alpaca-2": ["[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"],
     "stanford-alpaca": ["### Instruction:", "### Response:"],
     "ziya2": ["<human>:", "<bot>:"],
+    "llama-3": [],  # control ids only
 }
 # What must never be cut as the template's marks are: here the letters do, there it takes the whole mark.
 CORES = {
     "alpaca-2": ["INST]", "SYS>>"],
     "stanford-alpaca": MARKS["stanford-alpaca"],
     "ziya2": MARKS["ziya2"],
+    "llama-3": [],
 }
 FRAGMENTS = [*(mark for marks in MARKS.values() for mark in marks), "[", "INST", "]", "[/", "<<", "SYS", ">>"]
 FRAGMENTS += ["###", " Response:", "Instruction", ":", "<", "bot>:", "human", ">:", " ", "\n", "▁", "</s>", "<s>"]
 FRAGMENTS += ["<pad>", "😀", "年假", "[[INST]]", "INST]INST]", "[inst]", "SYS>>>", "].", "\x00"]
+FRAGMENTS += [*SPECIAL, "<|", "eot_id", "|>", "user", "\n\n", "\ud800", "\udfff", "\x1c", "\u3000", "\ufeff"]
 TEXT = st.one_of(
-    st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.text(max_size=2)), max_size=10).map("".join), st.text()
+    st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.text(ANY, max_size=2)), max_size=10).map("".join), st.text(ANY)
 )
 
 
 every_model = pytest.mark.parametrize("name", ["toy", "smallest", "real"])
+# Every template on the tokenizers that it goes with.
+every_pair = pytest.mark.parametrize(
+    ("name", "template"),
+    [(name, template) for name in ("toy", "smallest", "real") for template in TEMPLATES[:3]]
+    + [("byte-pair", "llama-3")],
+)
 every_template = pytest.mark.parametrize("template", TEMPLATES)
 
 
-def chunks(prompt: Prompt, tokenizer: FamilyTokenizer) -> list[str]:
+def toy_of(template: str) -> Tokenizer:
+    return any_named("byte-pair" if template == "llama-3" else "toy")
+
+
+def chunks(prompt: Prompt, tokenizer: Tokenizer) -> list[str]:
     """The texts between control ids, decoded."""
     texts: list[list[int]] = [[]]
     for index in prompt.ids:
-        if index in (tokenizer.bos_id, tokenizer.eos_id):
+        if index in tokenizer.control_ids:
             texts.append([])
         else:
             texts[-1].append(index)
@@ -84,7 +80,7 @@ def chunks(prompt: Prompt, tokenizer: FamilyTokenizer) -> list[str]:
 @cache
 def template_cuts(name: str, template: str) -> frozenset[tuple[int, ...]]:
     """Every way in which the tokenizer itself cuts the letters of a mark, wherever the mark stands."""
-    tokenizer = named(name)
+    tokenizer = any_named(name)
     cuts = set()
     for mark in MARKS[template]:
         core = next(core for core in CORES[template] if core in mark)
@@ -120,17 +116,6 @@ def check_spans(prompt: Prompt) -> None:
     assert all(span.start < span.end for span in prompt.spans)
 
 
-def test_golden_ids_of_one_turn() -> None:
-    assert list(render_prompt("alpaca-2", ONE_TURN, named("real")).ids) == ONE_TURN_IDS
-
-
-def test_golden_ids_of_three_turns() -> None:
-    prompt = render_prompt("alpaca-2", THREE_TURNS, named("real"))
-    assert list(prompt.ids) == THREE_TURNS_IDS
-    assert "".join(span.role[0] for span in prompt.spans) == "ctstut" + "acctut" + "acctut"
-    check_spans(prompt)
-
-
 def test_spans_say_whose_text_it_is() -> None:
     tokenizer = named("real")
     prompt = render_prompt("alpaca-2", [Turn("system", "你是法务。"), *THREE_TURNS], tokenizer)
@@ -154,6 +139,7 @@ def test_alpaca_2_keeps_the_text_and_shows_no_foreign_mark(
     tokenizer = named(name)
     turns = [Turn("system", system), Turn("user", question), Turn("assistant", answer), Turn("user", second)]
     prompt = render_prompt("alpaca-2", turns, tokenizer)
+    system, question, answer, second = map(shown, (system, question, answer, second))
     opening = f"[INST] <<SYS>>\n{system or DEFAULT_SYSTEM}\n<</SYS>>\n\n{question} [/INST]"
     # The answer is encoded on its own, and so brings a dummy prefix.
     assert chunks(prompt, tokenizer) == [opening + (answer and f" {answer}"), f"[INST] {second} [/INST]"]
@@ -161,24 +147,28 @@ def test_alpaca_2_keeps_the_text_and_shows_no_foreign_mark(
     check_untouchable(name, "alpaca-2", prompt)
 
 
-@every_model
-@every_template
-@given(question=TEXT, answer=TEXT)
+@every_pair
+@given(system=TEXT, question=TEXT, answer=TEXT)
 def test_every_template_keeps_the_text_and_shows_no_foreign_mark(
-    name: str, template: str, question: str, answer: str
+    name: str, template: str, system: str, question: str, answer: str
 ) -> None:
-    tokenizer = named(name)
-    turns = [Turn("user", question), Turn("assistant", answer), Turn("user", question)]
+    tokenizer = any_named(name)
+    turns = [Turn("system", system), Turn("user", question), Turn("assistant", answer), Turn("user", question)]
     prompt = render_prompt(template, turns, tokenizer)
+    strip = str.strip if template == "llama-3" else str
+    texts = [shown(strip(text)) for text in (system, question, answer)]
     whole = "".join(chunks(prompt, tokenizer))
-    assert whole.count(question) >= 2
-    assert answer in whole
+    assert whole.count(texts[1]) >= 2
+    assert all(text in whole for text in texts)
     check_spans(prompt)
     check_untouchable(name, template, prompt)
+    # Each control id is the template's own.
+    control = [index for index in prompt.ids if index in tokenizer.control_ids]
+    assert len(control) == {"alpaca-2": 3, "llama-3": 1 + 4 * 3 + 2}.get(template, 1)
 
 
 def check_untouchable(name: str, template: str, prompt: Prompt) -> None:
-    tokenizer = named(name)
+    tokenizer = any_named(name)
     foreign = foreign_positions(prompt)
     assert all(prompt.ids[position] not in tokenizer.control_ids for position in foreign)
     if name == "real" and template == "alpaca-2":
@@ -266,11 +256,13 @@ def test_ziya2_turns_are_joined_by_newlines() -> None:
 
 @every_template
 def test_an_answer_is_closed_unless_it_is_to_be_continued(template: str) -> None:
-    tokenizer = named("toy")
+    tokenizer = toy_of(template)
     turns = [Turn("user", "问"), Turn("assistant", "答")]
     closed = render_prompt(template, turns, tokenizer)
     opened = render_prompt(template, turns, tokenizer, continue_answer=True)
-    assert closed.ids == (*opened.ids, tokenizer.eos_id)
+    assert closed.ids[:-1] == opened.ids
+    assert closed.ids[-1] in tokenizer.end_ids
+    assert closed.spans[-1].role == "control"
     assert opened.spans[-1].role == "assistant"
     with pytest.raises(WrongUsageError):
         render_prompt(template, turns[:1], tokenizer, continue_answer=True)
@@ -308,17 +300,28 @@ def test_neighbours_of_one_role_are_joined() -> None:
 )
 def test_conversations_in_another_order_are_refused(template: str, turns: list[Turn]) -> None:
     with pytest.raises(WrongUsageError):
-        render_prompt(template, turns, named("toy"))
+        render_prompt(template, turns, toy_of(template))
 
 
-@pytest.mark.parametrize("template", ["llama-3", "chatml", ""])
-def test_a_template_without_its_tokenizer_is_never_a_wrong_prompt(template: str) -> None:
-    with pytest.raises(CheckpointError, match="chinese-alpaca-2-7b"):
-        render_prompt(template, [Turn("user", "a")], named("toy"))
+@pytest.mark.parametrize(
+    ("template", "name", "fitting"),
+    [
+        ("llama-3", "toy", "alpaca-2, stanford-alpaca, ziya2"),
+        ("chatml", "toy", "alpaca-2, stanford-alpaca, ziya2"),
+        ("", "byte-pair", "llama-3"),
+        ("alpaca-2", "byte-pair", "llama-3"),
+        ("ziya2", "byte-pair", "llama-3"),
+    ],
+)
+def test_a_template_without_its_tokenizer_is_never_a_wrong_prompt(template: str, name: str, fitting: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        render_prompt(template, [Turn("user", "a")], any_named(name))
+    for language in (caught.value.hint.zh, caught.value.hint.en):
+        assert language.endswith(fitting)
 
 
 def test_base_models_take_no_template() -> None:
     with pytest.raises(NotAChatModelError, match="--model chinese-alpaca-2-7b-16k") as caught:
         chat_template(find_model("chinese-llama-2-7b-16k"))
     assert caught.value.exit_code == 2
-    assert {chat_template(card) for card in CATALOGUE if card.kind == "chat"} == {*TEMPLATES, "llama-3"}
+    assert {chat_template(card) for card in CATALOGUE if card.kind == "chat"} == {*TEMPLATES}

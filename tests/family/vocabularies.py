@@ -7,8 +7,11 @@ from typing import Any
 
 import sentencepiece
 
+from chinese_alpaca_rag.family.byte_pair import BytePairTokenizer
 from chinese_alpaca_rag.family.tokenizer import FamilyTokenizer
+from chinese_alpaca_rag.family.tokens import Tokenizer
 from tests.shared_data import shared_data
+from tests.toy_byte_pair import BytePairVocabulary, toy_byte_pair
 from tests.toy_tokenizer import smallest_tokenizer_model, toy_tokenizer_model
 
 Vocabulary = tuple[list[str], list[float], list[int]]
@@ -25,6 +28,18 @@ def named_model(name: str) -> bytes:
 @cache
 def named(name: str) -> FamilyTokenizer:
     return FamilyTokenizer.from_bytes(named_model(name))
+
+
+def byte_pair_tokenizer(vocabulary: BytePairVocabulary) -> BytePairTokenizer:
+    """As from a GGUF file."""
+    merges = [" ".join(merge) for merge in vocabulary.merges]
+    return BytePairTokenizer.from_pieces(vocabulary.pieces, merges, vocabulary.types)
+
+
+@cache
+def any_named(name: str) -> Tokenizer:
+    """As ``named``; "byte-pair" is the toy of the third generation."""
+    return byte_pair_tokenizer(toy_byte_pair()) if name == "byte-pair" else named(name)
 
 
 @cache

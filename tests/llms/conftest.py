@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chinese_alpaca_rag.llms.core import ChatAlpaca
+from chinese_alpaca_rag.llms.chat import ChatAlpaca
 from chinese_alpaca_rag.llms.gguf import ChatAlpacaGGUF
 from chinese_alpaca_rag.llms.huggingface import ChatAlpacaHF
 from tests.toy_family import ToyCheckpoint, build_toy_family
@@ -53,18 +53,34 @@ def closing(one_thread: None) -> Iterator[Callable[[ChatAlpaca], ChatAlpaca]]:
         model.close()
 
 
+def _opener(kind: str, toy: ToyCheckpoint, closing: Callable[[ChatAlpaca], ChatAlpaca]) -> OpenModel:
+    kinds: dict[str, tuple[type[ChatAlpaca], dict[str, Any]]] = {
+        "gguf": (ChatAlpacaGGUF, {"model_path": toy.gguf, "n_threads": 1}),
+        "hf": (ChatAlpacaHF, {"model_path": toy.hf, "device": "cpu"}),
+    }
+    model, place = kinds[kind]
+
+    def open_it(**fields: Any) -> ChatAlpaca:
+        return closing(model.model_validate({**place, **fields}))
+
+    return open_it
+
+
 @pytest.fixture(params=["gguf", "hf"])
 def open_model(
     request: pytest.FixtureRequest, toy: ToyCheckpoint, closing: Callable[[ChatAlpaca], ChatAlpaca]
 ) -> OpenModel:
     """Opens the toy model in one of the two formats: what is true of one backend is true of the other."""
-    kinds: dict[str, tuple[type[ChatAlpaca], dict[str, Any]]] = {
-        "gguf": (ChatAlpacaGGUF, {"model_path": toy.gguf, "n_threads": 1}),
-        "hf": (ChatAlpacaHF, {"model_path": toy.hf, "device": "cpu"}),
-    }
-    kind, place = kinds[request.param]
+    return _opener(request.param, toy, closing)
 
-    def open_it(**fields: Any) -> ChatAlpaca:
-        return closing(kind.model_validate({**place, **fields}))
 
-    return open_it
+@pytest.fixture
+def open_hf(toy: ToyCheckpoint, closing: Callable[[ChatAlpaca], ChatAlpaca]) -> OpenModel:
+    """Opens the toy model with transformers, in single precision: its arithmetic does not depend on rows."""
+    return _opener("hf", toy, closing)
+
+
+@pytest.fixture
+def open_gguf(toy: ToyCheckpoint, closing: Callable[[ChatAlpaca], ChatAlpaca]) -> OpenModel:
+    """Opens the toy model with llama.cpp."""
+    return _opener("gguf", toy, closing)

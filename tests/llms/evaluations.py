@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from chinese_alpaca_rag.llms.core import ChatAlpaca
+from chinese_alpaca_rag.llms.chat import ChatAlpaca
 
 
 class Evaluations:

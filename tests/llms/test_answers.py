@@ -11,7 +11,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage
 
 from chinese_alpaca_rag.errors import AlpacaRagError, WrongUsageError
-from chinese_alpaca_rag.llms.core import ChatAlpaca
+from chinese_alpaca_rag.llms.chat import ChatAlpaca
 from chinese_alpaca_rag.llms.interface import CountsPrompts
 from tests.llms.conftest import OpenModel
 from tests.llms.evaluations import Evaluations

@@ -21,7 +21,7 @@ from chinese_alpaca_rag.errors import (
     WindowUnreachableError,
     WrongUsageError,
 )
-from chinese_alpaca_rag.llms.core import ChatAlpaca
+from chinese_alpaca_rag.llms.chat import ChatAlpaca
 from chinese_alpaca_rag.llms.gguf import ChatAlpacaGGUF
 from chinese_alpaca_rag.llms.huggingface import ChatAlpacaHF
 from tests.llms.conftest import OpenModel

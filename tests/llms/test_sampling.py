@@ -18,7 +18,7 @@ from transformers import (
 from chinese_alpaca_rag.errors import ModelError, WrongUsageError
 from chinese_alpaca_rag.family.catalogue import FAMILY_SAMPLING, Sampling
 from chinese_alpaca_rag.llms.backend import Logits
-from chinese_alpaca_rag.llms.sampling import Sampler, check_sampling
+from chinese_alpaca_rag.llms.sampling import Sampler, check_sampling, penalised
 
 
 def sampling(temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, repetition_penalty: float = 1.0) -> Sampling:
@@ -51,8 +51,8 @@ def test_what_can_be_drawn_is_what_transformers_would_draw_from(
     scores = processors(torch.tensor([said]), torch.tensor(logits)[None])[0]
     possible = set(torch.isfinite(scores).nonzero().flatten().tolist())
 
-    best = sampler._best_ids(sampler._penalised(logits))
-    drawn = {sampler._draw(sampler._penalised(logits)) for _ in range(200)}
+    best = sampler._best_ids(penalised(logits, sampler._recent, sampler._sampling.repetition_penalty))
+    drawn = {sampler._draw(penalised(logits, sampler._recent, sampler._sampling.repetition_penalty)) for _ in range(200)}
     assert drawn <= possible
     if top_k:
         assert len(best) == min(top_k, 30)
@@ -95,10 +95,10 @@ def test_the_penalty_looks_back_64_ids_and_at_each_once() -> None:
     logits = np.array([2.0, 1.9, -1.0], dtype=np.float32)
     sampler = Sampler(sampling(temperature=0, repetition_penalty=1.5), seed=None)
     assert [sampler.choose(logits) for _ in range(3)] == [0, 1, 0]
-    assert sampler._penalised(logits) == pytest.approx(np.array([2.0 / 1.5, 1.9 / 1.5, -1.0]))
+    assert penalised(logits, sampler._recent, sampler._sampling.repetition_penalty) == pytest.approx(np.array([2.0 / 1.5, 1.9 / 1.5, -1.0]))
     for _ in range(64):
         sampler.choose(np.array([0.0, 0.0, 9.0], dtype=np.float32))
-    assert sampler._penalised(logits) == pytest.approx(np.array([2.0, 1.9, -1.5]))
+    assert penalised(logits, sampler._recent, sampler._sampling.repetition_penalty) == pytest.approx(np.array([2.0, 1.9, -1.5]))
     assert logits.tolist() == pytest.approx([2.0, 1.9, -1.0])
 
 

@@ -11,7 +11,7 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from chinese_alpaca_rag.llms.backend import Backend
-from chinese_alpaca_rag.llms.core import ChatAlpaca
+from chinese_alpaca_rag.llms.chat import ChatAlpaca
 from chinese_alpaca_rag.llms.huggingface import ChatAlpacaHF
 from tests.llms.conftest import OpenModel
 from tests.llms.evaluations import Evaluations

@@ -1,0 +1,163 @@
+"""Answers made together: the same evaluations serve several prompts, and their common beginning only once.
+
+``Gathering`` brings together what LangChain hands over one by one: ``batch`` calls ``invoke`` in several
+threads, so that callbacks, caches and tracing stay as they are, and each of them hands its request in here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+from chinese_alpaca_rag.family.tokens import Tokenizer
+from chinese_alpaca_rag.llms.backend import Backend
+from chinese_alpaca_rag.llms.request import Answer, FinishReason, Request, TokenLogprob
+from chinese_alpaca_rag.llms.rows import prefill_rows, shared_beginning
+from chinese_alpaca_rag.llms.writing import Writing
+
+
+class FinishedAnswer:
+    """A ``request.Answer`` that is there already."""
+
+    def __init__(self, writing: Writing, text: str, reused: int) -> None:
+        self.request = writing.request
+        self.reused = reused
+        self.output_tokens = len(writing.ids)
+        self.finish_reason: FinishReason | None = writing.finish_reason
+        self.logprobs: list[TokenLogprob] = writing.logprobs
+        self._text = text
+
+    def pieces(self) -> Generator[str]:
+        """The whole text at once."""
+        if self._text:
+            yield self._text
+
+
+def answer_together(
+    requests: Sequence[Request], tokenizer: Tokenizer, backend: Backend, cancelled: threading.Event
+) -> list[FinishedAnswer]:
+    """The answers to ``requests``, in their order; unfinished ones where ``cancelled`` was set meanwhile.
+
+    ``reused`` counts for the first request what was held before, and for the others what was evaluated
+    once for all as well.
+    """
+    writings = [Writing(request, tokenizer, backend.vocabulary) for request in requests]
+    texts = [""] * len(requests)
+    kept = prefill_rows(backend, [request.ids for request in requests], cancelled)
+    if kept is not None:
+        _write_side_by_side(writings, texts, backend, cancelled)
+    shared = shared_beginning([request.ids for request in requests])
+    return [
+        FinishedAnswer(writing, text, (kept or 0) if number == 0 else shared)
+        for number, (writing, text) in enumerate(zip(writings, texts, strict=True))
+    ]
+
+
+def _write_side_by_side(
+    writings: Sequence[Writing], texts: list[str], backend: Backend, cancelled: threading.Event
+) -> None:
+    rows = list(range(len(writings)))
+    while not cancelled.is_set():
+        chosen = []
+        for place, row in enumerate(rows):
+            index = writings[row].choose(backend.row_logits(place))
+            texts[row] += writings[row].take(index)
+            chosen.append(index)
+        going_on = [place for place, row in enumerate(rows) if writings[row].finish_reason is None]
+        if not going_on:
+            return
+        if len(going_on) < len(rows):
+            backend.reorder(going_on)
+            rows = [rows[place] for place in going_on]
+            chosen = [chosen[place] for place in going_on]
+        backend.extend([[index] for index in chosen])
+
+
+def groups(requests: Sequence[Request], most: int, capacity: int | None) -> list[list[int]]:
+    """The places of ``requests`` that can be answered together, in order: at most ``most``, and all in ``capacity``.
+
+    ``capacity`` is in tokens and holds prompts and longest replies, the common beginning counted once.
+    """
+    found: list[list[int]] = []
+    for place in range(len(requests)):
+        group = [*(found[-1] if found else []), place]
+        if found and len(group) <= most and _fits([requests[member] for member in group], capacity):
+            found[-1] = group
+        else:
+            found.append([place])
+    return found
+
+
+def _fits(requests: Sequence[Request], capacity: int | None) -> bool:
+    if any(request.guidance is not None or request.beams > 1 for request in requests):
+        return False
+    if capacity is None:
+        return True
+    shared = shared_beginning([request.ids for request in requests])
+    own = sum(len(request.ids) - shared + request.sampling.max_tokens for request in requests)
+    return shared + own <= capacity
+
+
+class Gathering:
+    """Requests of one ``batch`` call. Each participant is a thread that either hands one in or leaves."""
+
+    def __init__(
+        self,
+        participants: int,
+        answer: Callable[[list[Request], threading.Event], Sequence[Answer]],
+        cancelled: threading.Event,
+    ) -> None:
+        self._cancelled = cancelled
+        self._answer = answer
+        self._missing = participants
+        self._condition = threading.Condition()
+        self._waiting: dict[int, Request] = {}
+        self._seen: set[int] = set()
+        self._answers: dict[int, Answer] = {}
+        self._problem: BaseException | None = None
+
+    def join(self, request: Request) -> Answer | None:
+        """Wait for all participants, then for the answer; ``None`` for a thread's second request, which is its own.
+
+        Raises what the answering raised.
+        """
+        me = threading.get_ident()
+        with self._condition:
+            if me in self._seen:
+                return None
+            self._seen.add(me)
+            self._waiting[me] = request
+            self._missing -= 1
+            if self._missing:
+                self._condition.wait_for(lambda: me in self._answers or self._problem is not None)
+            else:
+                self._answer_all()
+            if self._problem is not None:
+                raise self._problem
+            return self._answers[me]
+
+    def leave(self) -> None:
+        """This thread is done. It was counted already if it handed in a request."""
+        me = threading.get_ident()
+        with self._condition:
+            if me in self._seen:
+                return
+            self._seen.add(me)
+            self._missing -= 1
+            if not self._missing and self._waiting:
+                self._answer_all()
+
+    def _answer_all(self) -> None:
+        try:
+            answers = self._answer(list(self._waiting.values()), self._cancelled)
+            self._answers = dict(zip(self._waiting, answers, strict=True))
+        except BaseException as problem:
+            self._problem = problem
+        finally:
+            self._condition.notify_all()
+
+
+#: The gathering that the running ``invoke`` belongs to, and the model that it is of.
+current_gathering: ContextVar[tuple[Any, Gathering] | None] = ContextVar("current_gathering", default=None)

@@ -1,0 +1,139 @@
+"""Completion: text that goes on. For base models, which follow no instruction, and for raw prompts."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from typing import Any, ClassVar
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models.llms import BaseLLM, LangSmithParams
+from langchain_core.outputs import Generation as TextGeneration
+from langchain_core.outputs import GenerationChunk, LLMResult
+from langchain_core.runnables.config import run_in_executor
+
+from chinese_alpaca_rag.llms.family_model import usage
+from chinese_alpaca_rag.llms.local import LocalModel
+from chinese_alpaca_rag.llms.request import Answer, Request
+
+
+class Alpaca(LocalModel, BaseLLM):
+    """A checkpoint of the family that continues text; the base of ``AlpacaGGUF`` and ``AlpacaHF``.
+
+    The prompt is BOS and the text's own ids: no template, and no text becomes a control id.
+    ``generation_info`` holds the reason of the ending and the usage; several prompts are answered side by side.
+    """
+
+    streaming: bool = False
+    """Whether ``invoke`` also reports each token to callbacks."""
+
+    _langchain_fields: ClassVar[frozenset[str]] = frozenset(BaseLLM.model_fields)
+
+    @property
+    def _llm_type(self) -> str:
+        return f"chinese-alpaca-rag-completion-{self.backend_format}"
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        return self._identity()
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop or self.stop, **kwargs)
+        params["ls_provider"] = "chinese-alpaca-rag"
+        params["ls_model_name"] = self.model_name
+        return params
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """The ids of ``text`` on its own, without BOS."""
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        return self.tokenizer.encode(text)
+
+    def prompt_ids(self, prompt: str) -> tuple[int, ...]:
+        """The ids that are evaluated for ``prompt``: BOS and the text's own."""
+        return (self.tokenizer.bos_id, *self.tokenizer.encode(prompt))
+
+    def _generate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        return self._complete(prompts, stop, kwargs, threading.Event())
+
+    async def _agenerate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        cancelled = threading.Event()
+        try:
+            return await run_in_executor(None, self._complete, prompts, stop, kwargs, cancelled)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    def _complete(
+        self, prompts: Sequence[str], stop: list[str] | None, arguments: Mapping[str, Any], cancelled: threading.Event
+    ) -> LLMResult:
+        requests = [self._prepare(prompt, stop, arguments) for prompt in prompts]
+        answers = self._answers_to(requests, cancelled)
+        generations: list[list[TextGeneration]] = [
+            [TextGeneration(text="".join(answer.pieces()), generation_info=self._info(answer))] for answer in answers
+        ]
+        counts = [usage(answer) for answer in answers]
+        total = {name: sum(int(count[name]) for count in counts) for name in ("input_tokens", "output_tokens")}
+        return LLMResult(generations=generations, llm_output={"model_name": self.model_name, "token_usage": total})
+
+    def _stream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[GenerationChunk]:
+        for chunk in self._chunks(prompt, stop, kwargs, threading.Event()):
+            if run_manager and chunk.text:
+                run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            yield chunk
+
+    async def _astream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[GenerationChunk]:
+        cancelled = threading.Event()
+        chunks = self._chunks(prompt, stop, kwargs, cancelled)
+        try:
+            while (chunk := await run_in_executor(None, next, chunks, None)) is not None:
+                if run_manager and chunk.text:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+        finally:
+            cancelled.set()
+            # A step still running in its thread cannot be closed from here: it sees the event and ends.
+            with suppress(ValueError):
+                chunks.close()
+
+    def _chunks(
+        self, prompt: str, stop: list[str] | None, arguments: Mapping[str, Any], cancelled: threading.Event
+    ) -> Generator[GenerationChunk]:
+        answer = self._answer_to(self._prepare(prompt, stop, arguments), cancelled)
+        with closing(answer.pieces()) as pieces:
+            for piece in pieces:
+                yield GenerationChunk(text=piece)
+        yield GenerationChunk(text="", generation_info=self._info(answer))
+
+    def _prepare(self, prompt: str, stop: list[str] | None, arguments: Mapping[str, Any]) -> Request:
+        """Check everything that can be checked before anything is evaluated."""
+        return self._request(self.prompt_ids(prompt), stop, self._overrides(arguments), under=self.prompt_ids)
+
+    def _info(self, answer: Answer) -> dict[str, Any]:
+        return self._response_metadata(answer) | self._logprobs(answer) | {"usage": dict(usage(answer))}

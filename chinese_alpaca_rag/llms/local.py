@@ -1,0 +1,226 @@
+"""Models whose weights are on this machine: opening them, sharing them, answering one at a time or together."""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, PrivateAttr, field_validator
+
+from chinese_alpaca_rag.family.catalogue import ModelCard
+from chinese_alpaca_rag.family.checkpoint import Checkpoint
+from chinese_alpaca_rag.family.rope import RopePlan
+from chinese_alpaca_rag.family.tokens import Tokenizer
+from chinese_alpaca_rag.llms.backend import Backend, Logits, next_logits
+from chinese_alpaca_rag.llms.batching import answer_together, current_gathering, groups
+from chinese_alpaca_rag.llms.beams import BeamSearch
+from chinese_alpaca_rag.llms.family_model import CALL_FIELDS, FamilyModel, PromptUnder
+from chinese_alpaca_rag.llms.generation import Generation
+from chinese_alpaca_rag.llms.headers import fingerprint, header, tokenizer
+from chinese_alpaca_rag.llms.refusals import (
+    check_combination,
+    no_room_for_rows,
+    wrong_format,
+)
+from chinese_alpaca_rag.llms.request import Answer, Constraint, Guidance, Request
+from chinese_alpaca_rag.llms.sampling import check_at_least_one, check_whole_number
+from chinese_alpaca_rag.llms.turns import Turns
+
+
+class LocalModel(FamilyModel):
+    """A checkpoint on this machine.
+
+    Making one reads the checkpoint's header only; weights load at the first call and stay until
+    ``close``. One object may be used by any number of threads; its answers are made one after another, those
+    of one ``batch`` side by side.
+    """
+
+    model_path: Path = Field(frozen=True)
+    """A GGUF file or a transformers folder, as the class expects."""
+    lora_path: Path | None = Field(default=None, frozen=True)
+    """A LoRA adapter to apply: a PEFT folder over a transformers folder, a GGUF adapter over a GGUF file."""
+    batch_size: int = 8
+    """The most prompts that ``batch`` evaluates side by side; 1 is one after another."""
+    num_beams: int = 1
+    """Above 1 the likeliest of that many beams is searched for instead of sampling; it comes in one piece."""
+    guidance_scale: float = 1.0
+    """Classifier-free guidance: above 1 replies are led away from what they would be under ``negative_prompt``."""
+    negative_prompt: str | None = None
+    """What to be led away from: stands in the place of the system text (``None``: no prompt at all)."""
+
+    backend_format: ClassVar[Literal["gguf", "hf"]]
+    call_fields: ClassVar[tuple[str, ...]] = (*CALL_FIELDS, "num_beams", "guidance_scale", "negative_prompt")
+    max_rows: ClassVar[int]
+    # What can change an answer beside what a call may say.
+    loading_fields: ClassVar[tuple[str, ...]] = ()
+
+    _turns: Turns = PrivateAttr(default_factory=Turns)
+    _backend: Backend | None = PrivateAttr(default=None)
+    _checkpoint: Checkpoint = PrivateAttr()
+
+    @field_validator("model_path", "lora_path")
+    @classmethod
+    def _home_is_known(cls, path: Path | None) -> Path | None:
+        return path and path.expanduser()
+
+    @classmethod
+    def _card_of(cls, values: Mapping[str, Any]) -> ModelCard | None:
+        path, lora = values.get("model_path"), values.get("lora_path")
+        if not isinstance(path, str | Path):
+            return None
+        lora = Path(lora).expanduser() if isinstance(lora, str | Path) else None
+        return header(Path(path).expanduser(), lora).card
+
+    def _check_model(self) -> None:
+        self._checkpoint = header(self.model_path, self.lora_path)
+        if self.checkpoint.format != self.backend_format:
+            raise wrong_format(self.checkpoint, type(self).__name__)
+        super()._check_model()
+
+    def _check_call(self, overrides: Mapping[str, Any]) -> None:
+        super()._check_call(overrides)
+        check_whole_number("batch_size", self.batch_size, least=1)
+        check_whole_number("num_beams", overrides.get("num_beams", self.num_beams), least=1)
+        check_at_least_one("guidance_scale", overrides.get("guidance_scale", self.guidance_scale))
+
+    @abstractmethod
+    def _load(self, checkpoint: Checkpoint, plan: RopePlan) -> Backend:
+        """Open the weights. Raises ``CheckpointError``, ``ModelError`` or ``MissingExtraError``."""
+
+    # What the model is.
+
+    @property
+    def model_name(self) -> str:
+        """The name in the catalogue, or the file's own."""
+        return self.checkpoint.name
+
+    @property
+    def card(self) -> ModelCard:
+        """What is known of the model."""
+        return self.checkpoint.card
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What the checkpoint's header says, and its adapter's."""
+        return self._checkpoint
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's own tokenizer; weights stay where they are."""
+        return tokenizer(self.model_path, self.lora_path)
+
+    def _identity(self) -> dict[str, Any]:
+        adapter = {"lora_path": str(self.lora_path), "lora": fingerprint(self.lora_path)} if self.lora_path else {}
+        return {
+            **super()._identity(),
+            "model_path": str(self.model_path),
+            "files": fingerprint(self.model_path),
+            **adapter,
+            **{name: getattr(self, name) for name in self.loading_fields},
+        }
+
+    # Answering.
+
+    def _request(
+        self,
+        ids: tuple[int, ...],
+        stop: list[str] | None,
+        overrides: Mapping[str, Any] = MappingProxyType({}),
+        constraint: Constraint | None = None,
+        under: PromptUnder | None = None,
+    ) -> Request:
+        request = super()._request(ids, stop, overrides, constraint)
+        beams = overrides.get("num_beams", self.num_beams)
+        scale = overrides.get("guidance_scale", self.guidance_scale)
+        check_combination(beams, scale, request, self.max_rows)
+        if beams > 1:
+            return self._limited(replace(request, beams=beams), [ids] * beams)
+        if scale > 1:
+            negative = overrides.get("negative_prompt", self.negative_prompt)
+            unguided = ids[-1:] if negative is None or under is None else under(negative)
+            return self._limited(replace(request, guidance=Guidance(unguided, scale)), [ids, unguided])
+        return request
+
+    def _limited(self, request: Request, rows: Sequence[tuple[int, ...]]) -> Request:
+        """``request`` with a reply that window and store of cells leave room for in every one of ``rows``."""
+        room = self._plan.window - max(map(len, rows))
+        cells = self._cells()
+        if cells is not None:
+            # Equal rows share the whole prompt; others share at least nothing.
+            prompts = len(rows[0]) if len(set(rows)) == 1 else sum(map(len, rows))
+            room = min(room, (cells - prompts) // len(rows))
+        if room < 1:
+            raise no_room_for_rows(len(rows), [len(row) for row in rows], self._plan.window)
+        sampling = replace(request.sampling, max_tokens=min(request.sampling.max_tokens, room))
+        return replace(request, sampling=sampling)
+
+    def _cells(self) -> int | None:
+        """The tokens that a context holds for all rows together; ``None`` is no fixed number."""
+        return None
+
+    def _answer_to(self, request: Request, cancelled: threading.Event) -> Answer:
+        kind = BeamSearch if request.beams > 1 else Generation
+        return kind(request, self.tokenizer, turns=self._turns, open_backend=self._opened, cancelled=cancelled)
+
+    def _whole_answer_to(self, request: Request, cancelled: threading.Event) -> Answer:
+        """As ``_answer_to``, for one that is not streamed: inside a ``batch`` it is made with the others."""
+        model, gathering = current_gathering.get() or (None, None)
+        answer = gathering.join(request) if gathering is not None and model is self else None
+        return answer or self._answer_to(request, cancelled)
+
+    def _answers_to(self, requests: Sequence[Request], cancelled: threading.Event) -> list[Answer]:
+        """The answers to ``requests``, in their order, as many side by side as the context holds."""
+        answers: list[Answer] = []
+        with self._alone():
+            backend = self._opened()
+            places = groups(requests, min(self.batch_size, backend.max_rows), backend.capacity)
+        for group in places:
+            members = [requests[place] for place in group]
+            if len(members) == 1 or cancelled.is_set():
+                answers += [self._answer_to(request, cancelled) for request in members]
+                continue
+            with self._alone():
+                answers += answer_together(members, self.tokenizer, self._opened(), cancelled)
+        return answers
+
+    # Weights.
+
+    def next_token_logits(self, ids: Sequence[int]) -> Logits:
+        """The logits after ``ids``, one for each id of the vocabulary. Loads the weights."""
+        with self._alone():
+            return next_logits(self._opened(), ids)
+
+    def close(self) -> None:
+        """Free weights and context, once an answer in progress has ended; the next call loads them again."""
+        with self._alone():
+            backend, self._backend = self._backend, None
+            if backend is not None:
+                backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Inside, no other answer is being made."""
+        me = object()
+        try:
+            with self._turns.step(me):
+                yield
+        finally:
+            self._turns.leave(me)
+
+    def _opened(self) -> Backend:
+        """The backend, loaded when it is not. Only inside a turn."""
+        if self._backend is None:
+            self._backend = self._load(self.checkpoint, self._plan)
+        return self._backend

@@ -1,0 +1,130 @@
+"""Chat models whose weights are on this machine: what ``batch`` does for them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import ContextThreadPoolExecutor, get_config_list, run_in_executor
+
+from chinese_alpaca_rag.llms.batching import Gathering, current_gathering
+from chinese_alpaca_rag.llms.chat import ChatAlpaca
+from chinese_alpaca_rag.llms.local import LocalModel
+
+
+class LocalChat(LocalModel, ChatAlpaca):
+    """``batch`` and ``abatch`` evaluate up to ``batch_size`` prompts side by side, what they share only once.
+
+    The replies are those of single calls wherever the backend's arithmetic does not depend on the number of
+    rows; in half precision and with quantised weights a likely token may rarely give way to one as likely.
+    ``max_concurrency`` in the config lowers ``batch_size``.
+    """
+
+    @property
+    def _llm_type(self) -> str:
+        return f"chinese-alpaca-rag-{self.backend_format}"
+
+    def invoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """One reply."""
+        model, gathering = current_gathering.get() or (None, None)
+        try:
+            return super().invoke(input, config, stop=stop, **kwargs)
+        finally:
+            if gathering is not None and model is self:
+                gathering.leave()
+
+    def batch(  # type: ignore[override]  # LangChain's own signature is wider than what a chat model gives
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """The replies to ``inputs``, in their order."""
+        return self._batch(inputs, config, threading.Event(), return_exceptions=return_exceptions, **kwargs)
+
+    async def abatch(  # type: ignore[override]
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """As ``batch``; cancelling it stops the evaluation."""
+        cancelled = threading.Event()
+        work = partial(self._batch, inputs, config, cancelled, return_exceptions=return_exceptions, **kwargs)
+        try:
+            return await run_in_executor(None, work)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    def _batch(
+        self,
+        inputs: Sequence[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None,
+        cancelled: threading.Event,
+        *,
+        return_exceptions: bool,
+        **kwargs: Any,
+    ) -> list[Any]:
+        if not inputs:
+            return []
+        configs = get_config_list(config, len(inputs))
+        together = max(1, min(self.batch_size, configs[0].get("max_concurrency") or self.batch_size))
+        answers: list[Any] = []
+        for start in range(0, len(inputs), together):
+            part = slice(start, start + together)
+            answers += self._together(inputs[part], configs[part], cancelled, return_exceptions, kwargs)
+        return answers
+
+    def _together(
+        self,
+        inputs: Sequence[LanguageModelInput],
+        configs: Sequence[RunnableConfig],
+        cancelled: threading.Event,
+        return_exceptions: bool,
+        kwargs: dict[str, Any],
+    ) -> list[Any]:
+        """One thread for each input: each hands its request in and waits for all answers."""
+        gathering = Gathering(len(inputs), self._answers_to, cancelled)
+        token = current_gathering.set((self, gathering))
+        try:
+            with ContextThreadPoolExecutor(max_workers=len(inputs)) as executor:
+                try:
+                    futures = [
+                        executor.submit(partial(self.invoke, one, own, **kwargs))
+                        for one, own in zip(inputs, configs, strict=True)
+                    ]
+                    return [_outcome(future, return_exceptions) for future in futures]
+                except BaseException:
+                    # Whoever waits for this batch has gone: the threads stop at their next token.
+                    cancelled.set()
+                    raise
+        finally:
+            current_gathering.reset(token)
+
+
+def _outcome(future: Future[AIMessage], return_exceptions: bool) -> AIMessage | Exception:
+    try:
+        return future.result()
+    except Exception as problem:
+        if return_exceptions:
+            return problem
+        raise
