@@ -138,7 +138,7 @@ def build_toy_family(
     generation. ``window`` is the trained window after scaling: a 16K model of the family is
     ``window=16384, rope="linear-4"``. ``kv_heads`` below ``heads`` shares keys and values among heads.
     Without a ``name`` it is called as the family calls models of its ``kind``. ``favoured`` adds to the
-    logits of pieces, at every position: see ``_favour``.
+    logits of pieces, spelt as the vocabulary spells them, at every position: see ``_favour``.
     """
     pieces = [] if byte_pair else _read_pieces(tokenizer_model)
     texts: Sequence[str] = byte_pair.pieces if byte_pair else [piece.piece for piece in pieces]

@@ -9,65 +9,29 @@ import platform
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
 
-from chinese_alpaca_rag.cli.memory import available_memory, in_bytes
+from chinese_alpaca_rag.cli.check import Check, same, to_run
+from chinese_alpaca_rag.cli.memory import in_bytes
+from chinese_alpaca_rag.cli.model_checks import model_checks
+from chinese_alpaca_rag.cli.packages import EXTRAS, REQUIRED, install, installed
 from chinese_alpaca_rag.cli.places import shown_path
 from chinese_alpaca_rag.cli.text import counted
 from chinese_alpaca_rag.cli.version import kit_version
-from chinese_alpaca_rag.errors import AlpacaRagError, LibraryNotFoundError
+from chinese_alpaca_rag.errors import AlpacaRagError, LibraryNotFoundError, MissingExtraError
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.offline import ALLOW_TRACING, tracing_allowed
-from chinese_alpaca_rag.settings import EXTRACTIVE, Settings
+from chinese_alpaca_rag.settings import Settings
 
-State = Literal["ok", "hint", "problem"]
-
-#: What pyproject.toml names for the package itself and for each extra.
-REQUIRED = (
-    "charset-normalizer",
-    "langchain-core",
-    "numpy",
-    "pydantic",
-    "pypdfium2",
-    "rich",
-    "selectolax",
-    "sentencepiece",
-    "typer",
-)
-EXTRAS: dict[str, tuple[str, ...]] = {
-    "office": ("unstructured",),
-    "gguf": ("llama-cpp-python",),
-    "hf": ("transformers", "torch", "safetensors", "accelerate"),
-    "dense": ("sentence-transformers", "faiss-cpu", "chromadb", "torch"),
-    "server": ("starlette", "uvicorn"),
-}
 _PURPOSES = {
     "office": Words(zh="读 Word、Excel、PowerPoint", en="Word, Excel and PowerPoint"),
     "gguf": Words(zh="GGUF 模型", en="GGUF models"),
     "hf": Words(zh="transformers 模型", en="transformers models"),
+    "cuda": Words(zh="NVIDIA GPU 上的 8 位和 4 位权重", en="8-bit and 4-bit weights on NVIDIA GPUs"),
     "dense": Words(zh="向量检索", en="dense retrieval"),
     "server": Words(zh="网络服务", en="the server"),
 }
 _WEIGHTS = ("*.gguf", "*.safetensors")
-_NO_HINT = Words(zh="", en="")
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing looked at. ``hint`` says what to do; a ``problem`` breaks what the user needs, a ``hint`` does not."""
-
-    name: str
-    label: Words
-    state: State
-    detail: Words
-    hint: Words = _NO_HINT
-
-    def to_json(self) -> dict[str, str]:
-        """The check in the user's language."""
-        return {"name": self.name, "state": self.state, "detail": str(self.detail), "hint": str(self.hint)}
 
 
 def every_check(settings: Settings) -> Iterator[Check]:
@@ -81,20 +45,20 @@ def every_check(settings: Settings) -> Iterator[Check]:
     yield check_library(settings)
     yield check_models_folder(settings)
     yield check_memory()
-    yield check_model(settings)
+    yield from model_checks(settings)
     yield check_privacy()
 
 
 def check_python() -> Check:
     """The kit's own version and the interpreter's."""
     system = platform.platform(terse=True)
-    detail = _same(f"chinese-alpaca-rag {kit_version()} · Python {platform.python_version()} · {system}")
+    detail = same(f"chinese-alpaca-rag {kit_version()} · Python {platform.python_version()} · {system}")
     return Check("python", Words(zh="版本", en="version"), "ok", detail)
 
 
 def check_sqlite() -> Check:
     """Whether SQLite has the full-text search that the library is built on."""
-    label, number = _same("SQLite"), sqlite3.sqlite_version
+    label, number = same("SQLite"), sqlite3.sqlite_version
     try:
         with closing(sqlite3.connect(":memory:")) as connection:
             connection.execute("CREATE VIRTUAL TABLE probe USING fts5 (text)")
@@ -105,26 +69,26 @@ def check_sqlite() -> Check:
             en="Use a Python whose SQLite has FTS5, such as python.org's.",
         )
         return Check("sqlite", label, "problem", detail, hint)
-    return Check("sqlite", label, "ok", _same(f"{number} · FTS5"))
+    return Check("sqlite", label, "ok", same(f"{number} · FTS5"))
 
 
 def check_packages() -> Check:
     """The packages without which nothing works."""
-    found, missing = _installed(REQUIRED)
+    found, missing = installed(REQUIRED)
     label = Words(zh="基本组件", en="packages")
     if not missing:
-        return Check("packages", label, "ok", _same(", ".join(found)))
+        return Check("packages", label, "ok", same(", ".join(found)))
     detail = Words(zh=f"缺少 {', '.join(missing)}", en=f"missing: {', '.join(missing)}")
-    return Check("packages", label, "problem", detail, _run("pip install chinese-alpaca-rag"))
+    return Check("packages", label, "problem", detail, to_run("pip install chinese-alpaca-rag"))
 
 
 def check_extra(extra: str, packages: tuple[str, ...]) -> Check:
     """One optional part: there, or how to get it."""
-    found, missing = _installed(packages)
-    label = _same(f"[{extra}]")
+    found, missing = installed(packages)
+    label = same(f"[{extra}]")
     if not missing:
-        return Check(f"extra-{extra}", label, "ok", _same(", ".join(found)))
-    purpose, command = _PURPOSES[extra], _install(extra)
+        return Check(f"extra-{extra}", label, "ok", same(", ".join(found)))
+    purpose, command = _PURPOSES[extra], install(extra)
     detail = Words(zh=f"未安装：{', '.join(missing)}", en=f"not installed: {', '.join(missing)}")
     hint = Words(zh=f"用于{purpose.zh}：{command}", en=f"For {purpose.en}: {command}")
     return Check(f"extra-{extra}", label, "hint", detail, hint)
@@ -167,7 +131,7 @@ def check_models_folder(settings: Settings) -> Check:
     place = shown_path(folder)
     files = [file for pattern in _WEIGHTS for file in folder.rglob(pattern)] if folder.is_dir() else []
     if files:
-        return Check("models", label, "ok", _same(f"{place} · {', '.join(_model_names(folder, files))}"))
+        return Check("models", label, "ok", same(f"{place} · {', '.join(_model_names(folder, files))}"))
     detail = Words(zh=f"{place}：没有模型", en=f"{place}: no model there")
     hint = Words(
         zh="alpaca-rag models show 名称 会说明怎样取得模型；没有模型也能提问，答案是原文摘录。",
@@ -178,45 +142,14 @@ def check_models_folder(settings: Settings) -> Check:
 
 def check_memory() -> Check:
     """How much memory there is."""
-    free = available_memory()
-    detail = Words(zh="未知", en="unknown") if free is None else _same(in_bytes(free))
-    return Check("memory", Words(zh="可用内存", en="free memory"), "ok", detail)
-
-
-def check_model(settings: Settings) -> Check:
-    """Whether the chosen model's files can be opened, by what package, and in what memory."""
-    label = Words(zh="模型", en="model")
-    if settings.model == EXTRACTIVE:
-        reader = Words(
-            zh="extractive：只摘录原文，不需要模型文件", en="extractive: quotes the documents and needs no files"
-        )
-        return Check("model", label, "ok", reader)
-    from chinese_alpaca_rag.family.checkpoint import read_checkpoint
-    from chinese_alpaca_rag.llms.factory import chat_alpaca
+    from chinese_alpaca_rag.family.memory import available_memory
 
     try:
-        model: Any = chat_alpaca(settings.model, window=settings.window, models_dir=settings.models)
-        checkpoint = read_checkpoint(Path(model.model_path))
-    except AlpacaRagError as error:
-        return Check("model", label, "problem", error.message, error.hint)
-    place = shown_path(checkpoint.path)
-    if missing := _installed(EXTRAS[checkpoint.format])[1]:
-        detail = Words(zh=f"{place} 需要 {', '.join(missing)}", en=f"{place} needs {', '.join(missing)}")
-        return Check("model", label, "problem", detail, _run(_install(checkpoint.format)))
-    weights = sum(file.stat().st_size for file in _weight_files(checkpoint.path))
-    cache = checkpoint.card.kv_bytes_per_token() * model.window
-    detail = Words(
-        zh=f"{place} · 权重 {in_bytes(weights)} + {model.window:,} 词元的 KV 缓存 {in_bytes(cache)}",
-        en=f"{place} · weights {in_bytes(weights)} + KV cache of {model.window:,} tokens {in_bytes(cache)}",
-    )
-    free = available_memory()
-    if free is None or weights + cache <= free:
-        return Check("model", label, "ok", detail)
-    hint = Words(
-        zh=f"可用内存只有 {in_bytes(free)}：用较小的 --window，或量化程度更高的文件。",
-        en=f"Only {in_bytes(free)} of memory is free: take a smaller --window, or a more quantised file.",
-    )
-    return Check("model", label, "hint", detail, hint)
+        free = available_memory()
+    except MissingExtraError:  # named by the check of the packages
+        free = None
+    detail = Words(zh="未知", en="unknown") if free is None else same(in_bytes(free))
+    return Check("memory", Words(zh="可用内存", en="free memory"), "ok", detail)
 
 
 def check_privacy() -> Check:
@@ -232,34 +165,7 @@ def check_privacy() -> Check:
     return Check("offline", label, "hint", detail, hint)
 
 
-def _installed(packages: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """The packages that are installed, each with its version, and those that are not."""
-    found, missing = [], []
-    for package in packages:
-        try:
-            found.append(f"{package} {metadata.version(package)}")
-        except metadata.PackageNotFoundError:
-            missing.append(package)
-    return found, missing
-
-
-def _weight_files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else [file for pattern in _WEIGHTS for file in path.glob(pattern)]
-
-
 def _model_names(folder: Path, files: list[Path]) -> list[str]:
     """What the models of the folder are called: a GGUF by its file, others by the folder of their shards."""
     places = {file if file.suffix == ".gguf" else file.parent for file in files}
     return sorted(str(place.relative_to(folder)) for place in places)
-
-
-def _install(extra: str) -> str:
-    return f"pip install 'chinese-alpaca-rag[{extra}]'"
-
-
-def _run(command: str) -> Words:
-    return Words(zh=f"请运行：{command}", en=f"Run: {command}")
-
-
-def _same(text: str) -> Words:
-    return Words(zh=text, en=text)

@@ -191,6 +191,7 @@ def _models_show(session: Session, name: Annotated[str, typer.Argument()]) -> in
 def _models_command(
     session: Session,
     name: Annotated[str, typer.Argument()],
+    *,
     engine: Annotated[str, typer.Option("--engine", "-e", autocompletion=_engines)] = "llama-server",
     host: Annotated[str | None, typer.Option("--host")] = None,
     port: Annotated[str | None, typer.Option("--port")] = None,

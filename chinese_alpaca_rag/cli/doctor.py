@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import sys
 
-from chinese_alpaca_rag.cli.checks import Check, every_check
+from chinese_alpaca_rag.cli.check import Check
+from chinese_alpaca_rag.cli.checks import every_check
 from chinese_alpaca_rag.cli.output import Output, is_terminal
 from chinese_alpaca_rag.cli.session import Session
 from chinese_alpaca_rag.cli.text import counted, padded, text_width, wrap

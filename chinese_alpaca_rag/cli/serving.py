@@ -8,7 +8,7 @@ from pathlib import Path
 from chinese_alpaca_rag.cli.session import Session
 from chinese_alpaca_rag.errors import WrongUsageError
 from chinese_alpaca_rag.family.catalogue import ModelCard, find_model
-from chinese_alpaca_rag.family.serving import serving_command
+from chinese_alpaca_rag.family.serving import LOCAL_HOST, serving_command
 from chinese_alpaca_rag.language import Words
 
 
@@ -19,8 +19,9 @@ def show_serving_command(
     card, path = _model(name)
     # A window that is set for good is meant for the user's own model, not for every server.
     window = session.settings.window if session.settings.origins.get("window") == "--window" else None
-    where = {"host": host} if host else {}
-    arguments = serving_command(card, window, engine=engine, path=path, port=_number(port), kv_type=kv_type, **where)
+    arguments = serving_command(
+        card, window, engine=engine, path=path, port=_number(port), kv_type=kv_type, host=host or LOCAL_HOST
+    )
     command = shlex.join(arguments)
     if session.output.as_json:
         session.output.document(

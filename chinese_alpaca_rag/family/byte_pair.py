@@ -88,6 +88,8 @@ class BytePairTokenizer:
         self._byte_ids = [ordinary.get(character, -1) for character in _BYTE_CHARACTERS]
         if -1 in self._byte_ids:
             raise _damaged(f"{256 - self._byte_ids.count(-1)} of 256 byte pieces")
+        if not merges:
+            raise _damaged("no merges")
         for left, right in merges:
             if left not in ordinary or right not in ordinary or left + right not in ordinary:
                 raise _damaged(f"the merge {left[:40]!r} {right[:40]!r} is of no pieces")

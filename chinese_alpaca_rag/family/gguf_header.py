@@ -204,9 +204,7 @@ class _HeaderReader:
                 ),
                 hint=Words(zh="请重新下载该文件。", en="Fetch the file again."),
             )
-        self._listed = tuple(
-            replace(tensor, start=start + tensor.start, end=start + tensor.end) for tensor in tensors
-        )
+        self._listed = tuple(replace(tensor, start=start + tensor.start, end=start + tensor.end) for tensor in tensors)
 
     def _tensor(self) -> GgufTensor:
         name = self._string(_LONGEST_KEY)

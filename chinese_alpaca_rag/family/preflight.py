@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, TypeVar
 
 from chinese_alpaca_rag.errors import AlpacaRagError, CheckpointError, NotEnoughMemoryError
 from chinese_alpaca_rag.family.catalogue import ModelCard, match_name
@@ -42,6 +42,8 @@ _PROPOSED_KV: Final[tuple[KvType, ...]] = ("f16", "q8_0", "q4_0")
 _PROPOSED_TORCH: Final[tuple[TorchType, ...]] = ("float32", "bfloat16")
 _AGREEING_ROWS: Final = 128
 
+Part = Literal["tokenizer", "window", "template", "memory"]
+_Result = TypeVar("_Result")
 NeedAt = Callable[[int], MemoryNeed]
 
 
@@ -60,11 +62,21 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class Problem:
+    """What is wrong with one part of a model, and what to do about it."""
+
+    part: Part
+    message: Words
+    hint: Words
+
+
+@dataclass(frozen=True)
 class Preflight:
     """All that can be said of a checkpoint without opening its weights.
 
-    ``problems`` are pairs of what is wrong and what to do; ``notes`` are only worth knowing. ``plan``
-    is ``None`` where the window is out of reach, and ``fits`` is empty then.
+    ``vocabulary`` is the tokenizer's number of pieces, ``None`` where it is missing or another model's;
+    ``plan`` is ``None`` where the window is out of reach, and ``fits`` is empty then. The first of
+    ``fits`` is how the model opens when nothing else is said. ``notes`` are only worth knowing.
     """
 
     checkpoint: Checkpoint
@@ -73,7 +85,7 @@ class Preflight:
     vocabulary: int | None
     fits: tuple[Fit, ...]
     available: int | None
-    problems: tuple[tuple[Words, Words], ...]
+    problems: tuple[Problem, ...]
     notes: tuple[Words, ...]
 
 
@@ -87,33 +99,31 @@ def require_memory(
     sequences: int = 1,
     n_gpu_layers: int = 0,
     mapped: bool = True,
+    locked: bool = False,
     quantization: Quantization | None = None,
     batch: int = 512,
 ) -> MemoryNeed:
-    """The memory that loading ``checkpoint`` for ``plan`` will take; raises ``NotEnoughMemoryError`` beyond what is there.
+    """The memory that loading ``checkpoint`` for ``plan`` takes; ``NotEnoughMemoryError`` where that is not there.
 
     ``available`` in bytes: the free memory of a GPU where everything goes there; ``None`` asks the
     system. ``kv_type``, ``n_gpu_layers`` (as llama.cpp will really move: 0 where it was built for no
-    GPU; -1 is all) and ``mapped`` (use_mmap) are for GGUF; ``dtype``, ``quantization``, ``sequences``
-    (rows side by side, each with a full window) and ``batch`` (tokens) for a transformers folder.
+    GPU; -1 is all), ``mapped`` (use_mmap) and ``locked`` (use_mlock: nothing can be taken back) are for
+    GGUF; ``dtype``, ``quantization``, ``sequences`` (rows side by side, each with a full window) and
+    ``batch`` (tokens) for a transformers folder.
     """
     if checkpoint.format == "gguf":
         first = _first_on_gpu(checkpoint.card, n_gpu_layers)
-        ways = {
-            kind: _gguf_way(checkpoint, kind, mapped=mapped, first_on_gpu=first) for kind in (kv_type, *_PROPOSED_KV)
-        }
         wanted: str = kv_type
+        ways = _gguf_ways(checkpoint, (kv_type, *_PROPOSED_KV), mapped=mapped, locked=locked, first_on_gpu=first)
     else:
-        ways = {
-            kind: _torch_way(checkpoint, kind, quantization=quantization, sequences=sequences, batch=batch)
-            for kind in (dtype, *_PROPOSED_TORCH)
-        }
         wanted = dtype
+        kinds = (dtype, *_PROPOSED_TORCH)
+        ways = _torch_ways(checkpoint, kinds, quantization=quantization, sequences=sequences, batch=batch)
     need = ways[wanted](plan.window)
     free = available_memory() if available is None else available
     if free is not None and need.required > free:
         fits = tuple(_fit(name, way, plan.window, free, plan.window) for name, way in ways.items())
-        raise _not_enough(checkpoint, plan.window, need, free, wanted, fits)
+        raise _not_enough(checkpoint, plan.window, fits, free)
     return need
 
 
@@ -124,18 +134,18 @@ def inspect(model: Path | Checkpoint, window: int | None = None, *, available: i
     """
     checkpoint = model if isinstance(model, Checkpoint) else read_checkpoint(model)
     card = checkpoint.card
-    problems: list[tuple[Words, Words]] = []
+    problems: list[Problem] = []
     free = available_memory() if available is None else available
-    vocabulary = _checked(problems, partial(_vocabulary, checkpoint))
-    plan = _checked(problems, partial(plan_rope, card, window))
+    vocabulary = _checked(problems, "tokenizer", partial(_vocabulary, checkpoint))
+    plan = _checked(problems, "window", partial(plan_rope, card, window))
     if card.kind == "chat":
-        _checked(problems, partial(chat_template, card))
+        _checked(problems, "template", partial(chat_template, card))
     fits: tuple[Fit, ...] = ()
     if plan is not None:
-        fits = _checked(problems, partial(_fits, checkpoint, plan.window, free)) or ()
-    if plan is not None and fits and not any(fit.fits for fit in fits) and free is not None:
-        error = _not_enough(checkpoint, plan.window, fits[0].need, free, fits[0].name, fits)
-        problems.append((error.message, error.hint))
+        fits = _checked(problems, "memory", partial(_fits, checkpoint, plan.window, free)) or ()
+        if fits and not fits[0].fits and free is not None:
+            error = _not_enough(checkpoint, plan.window, fits, free)
+            problems.append(Problem("memory", error.message, error.hint))
     return Preflight(
         checkpoint=checkpoint,
         in_catalogue=match_name(checkpoint.name) is not None,
@@ -164,21 +174,36 @@ def in_gib(count: int) -> str:
     return f"{amount:.2f} GiB" if amount >= 0.1 else f"{amount:.3g} GiB"
 
 
-def _gguf_way(checkpoint: Checkpoint, kind: KvType, *, mapped: bool = True, first_on_gpu: int | None = None) -> NeedAt:
-    weights = gguf_weights(checkpoint.path, mapped=mapped, first_on_gpu=first_on_gpu)
-    return partial(llama_cpp_need, checkpoint.card, weights, kv_type=kind, first_on_gpu=first_on_gpu)
-
-
-def _torch_way(
+def _gguf_ways(
     checkpoint: Checkpoint,
-    kind: TorchType,
+    kinds: Iterable[KvType],
+    *,
+    mapped: bool = True,
+    locked: bool = False,
+    first_on_gpu: int | None = None,
+) -> dict[str, NeedAt]:
+    weights = gguf_weights(checkpoint.path, mapped=mapped, first_on_gpu=first_on_gpu)
+    if locked:
+        weights = replace(weights, droppable=0)
+    return {
+        kind: partial(llama_cpp_need, checkpoint.card, weights, kv_type=kind, first_on_gpu=first_on_gpu)
+        for kind in kinds
+    }
+
+
+def _torch_ways(
+    checkpoint: Checkpoint,
+    kinds: Iterable[TorchType],
     *,
     quantization: Quantization | None = None,
     sequences: int = 1,
     batch: int = 512,
-) -> NeedAt:
-    weights = safetensors_weights(checkpoint.path, kind, quantization=quantization)
-    return partial(transformers_need, checkpoint.card, weights, dtype=kind, sequences=sequences, batch=batch)
+) -> dict[str, NeedAt]:
+    ways: dict[str, NeedAt] = {}
+    for kind in kinds:
+        weights = safetensors_weights(checkpoint.path, kind, quantization=quantization)
+        ways[kind] = partial(transformers_need, checkpoint.card, weights, dtype=kind, sequences=sequences, batch=batch)
+    return ways
 
 
 def _first_on_gpu(card: ModelCard, n_gpu_layers: int) -> int | None:
@@ -189,11 +214,8 @@ def _first_on_gpu(card: ModelCard, n_gpu_layers: int) -> int | None:
 
 
 def _fits(checkpoint: Checkpoint, window: int, free: int | None) -> tuple[Fit, ...]:
-    ways: dict[str, NeedAt]
-    if checkpoint.format == "gguf":
-        ways = {kind: _gguf_way(checkpoint, kind) for kind in _PROPOSED_KV}
-    else:
-        ways = {kind: _torch_way(checkpoint, kind) for kind in _PROPOSED_TORCH}
+    gguf = checkpoint.format == "gguf"
+    ways = _gguf_ways(checkpoint, _PROPOSED_KV) if gguf else _torch_ways(checkpoint, _PROPOSED_TORCH)
     limit = max(window, checkpoint.card.reach)
     return tuple(_fit(name, way, window, free, limit) for name, way in ways.items())
 
@@ -205,16 +227,16 @@ def _fit(name: str, need_at: NeedAt, window: int, free: int | None, limit: int) 
     return Fit(name, need, largest_window(need_at, free, max(limit, window)), need.required <= free)
 
 
-def _not_enough(
-    checkpoint: Checkpoint, window: int, need: MemoryNeed, free: int, wanted: str, fits: tuple[Fit, ...]
-) -> NotEnoughMemoryError:
+def _not_enough(checkpoint: Checkpoint, window: int, fits: tuple[Fit, ...], free: int) -> NotEnoughMemoryError:
+    """The error for the way wanted, which is the first of ``fits``."""
     field = "kv_type" if checkpoint.format == "gguf" else "dtype"
+    wanted, need = fits[0].name, fits[0].need
     useful = [fit for fit in fits if (fit.largest or 0) >= min(_LEAST_WINDOW, window)]
+    what, there = in_gib(need.required), in_gib(free)
     message = Words(
-        zh=f"{checkpoint.name} 在 {window} 个词元的窗口（{field}='{wanted}'）下需要 {in_gib(need.required)} 内存，"
-        f"只有 {in_gib(free)} 可用。",
-        en=f"{checkpoint.name} with a window of {window} tokens ({field}='{wanted}') needs {in_gib(need.required)} of memory; "
-        f"{in_gib(free)} are available.",
+        zh=f"{checkpoint.name} 在 {window} 个词元的窗口（{field}='{wanted}'）下需要 {what} 内存，只有 {there} 可用。",
+        en=f"{checkpoint.name} with a window of {window} tokens ({field}='{wanted}') needs {what} of memory; "
+        f"{there} are available.",
     )
     if not useful:
         return NotEnoughMemoryError(message, hint=_nothing_fits(checkpoint, need))
@@ -234,15 +256,16 @@ def _nothing_fits(checkpoint: Checkpoint, need: MemoryNeed) -> Words:
         )
     return Words(
         zh=f"仅权重就需要 {weights}：请换用量化程度更高的文件（如 q4_k）或更小的模型，或释放内存。",
-        en=f"The weights alone need {weights}: take a more quantised file (such as q4_k) or a smaller model, or free memory.",
+        en=f"The weights alone need {weights}: take a more quantised file (such as q4_k) or a smaller model, "
+        "or free memory.",
     )
 
 
-def _checked[Result](problems: list[tuple[Words, Words]], look: Callable[[], Result]) -> Result | None:
+def _checked(problems: list[Problem], part: Part, look: Callable[[], _Result]) -> _Result | None:
     try:
         return look()
     except AlpacaRagError as error:
-        problems.append((error.message, error.hint))
+        problems.append(Problem(part, error.message, error.hint))
         return None
 
 

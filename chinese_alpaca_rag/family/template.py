@@ -90,6 +90,13 @@ def render_prompt(
     return writer.prompt()
 
 
+def default_system(template: str) -> str:
+    """The system text that ``template`` stands with when none is given; empty where it stands without one."""
+    return {"alpaca-2": DEFAULT_SYSTEM, "llama-3": DEFAULT_SYSTEM, "stanford-alpaca": _STANFORD_SYSTEM}.get(
+        template, ""
+    )
+
+
 def chat_template(card: ModelCard) -> TemplateName:
     """The template that ``card`` was trained with. Raises ``NotAChatModelError`` for a base model."""
     if card.template is not None:

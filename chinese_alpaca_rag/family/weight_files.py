@@ -82,7 +82,7 @@ def gguf_weights(file: Path, *, mapped: bool = True, first_on_gpu: int | None = 
             span = max(tensor.end for tensor in kept) - min(tensor.start for tensor in kept) if kept else 0
             held += span + copies
             loading += part.stat().st_size + copies
-            droppable += span - used
+            droppable += max(0, span - used)  # a hostile file's tensors may lie over one another
         else:
             held += used + copies
             loading += used + copies + max(map(_size, copied), default=0)

@@ -15,6 +15,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from chinese_alpaca_rag.llms.cancellation import Cancellation
+
 Logits = npt.NDArray[np.float32]
 
 
@@ -36,6 +38,9 @@ class Backend(Protocol):
     @property
     def vocabulary(self) -> int:
         """The length of a row of logits."""
+
+    def watch(self, cancelled: Cancellation) -> None:
+        """From now on evaluations end with ``EvaluationStopped`` soon after ``cancelled`` is set, where they can."""
 
     def keep(self, ids: Sequence[int]) -> int:
         """Drop what is held beyond its longest common prefix with ``ids``; the number of tokens still held.

@@ -1,18 +1,21 @@
 """Answers made together: the same evaluations serve several prompts, and their common beginning only once.
 
 ``Gathering`` brings together what LangChain hands over one by one: ``batch`` calls ``invoke`` in several
-threads, so that callbacks, caches and tracing stay as they are, and each of them hands its request in here.
+threads, so that callbacks, caches and tracing stay as they are, and each call hands its request in here.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from chinese_alpaca_rag.family.tokens import Tokenizer
 from chinese_alpaca_rag.llms.backend import Backend
+from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped
 from chinese_alpaca_rag.llms.request import Answer, FinishReason, Request, TokenLogprob
 from chinese_alpaca_rag.llms.rows import prefill_rows, shared_beginning
 from chinese_alpaca_rag.llms.writing import Writing
@@ -36,7 +39,7 @@ class FinishedAnswer:
 
 
 def answer_together(
-    requests: Sequence[Request], tokenizer: Tokenizer, backend: Backend, cancelled: threading.Event
+    requests: Sequence[Request], tokenizer: Tokenizer, backend: Backend, cancelled: Cancellation
 ) -> list[FinishedAnswer]:
     """The answers to ``requests``, in their order; unfinished ones where ``cancelled`` was set meanwhile.
 
@@ -45,9 +48,12 @@ def answer_together(
     """
     writings = [Writing(request, tokenizer, backend.vocabulary) for request in requests]
     texts = [""] * len(requests)
-    kept = prefill_rows(backend, [request.ids for request in requests], cancelled)
-    if kept is not None:
-        _write_side_by_side(writings, texts, backend, cancelled)
+    backend.watch(cancelled)
+    kept: int | None = None
+    with suppress(EvaluationStopped):
+        kept = prefill_rows(backend, [request.ids for request in requests], cancelled)
+        if kept is not None:
+            _write_side_by_side(writings, texts, backend, cancelled)
     shared = shared_beginning([request.ids for request in requests])
     return [
         FinishedAnswer(writing, text, (kept or 0) if number == 0 else shared)
@@ -56,7 +62,7 @@ def answer_together(
 
 
 def _write_side_by_side(
-    writings: Sequence[Writing], texts: list[str], backend: Backend, cancelled: threading.Event
+    writings: Sequence[Writing], texts: list[str], backend: Backend, cancelled: Cancellation
 ) -> None:
     rows = list(range(len(writings)))
     while not cancelled.is_set():
@@ -101,55 +107,48 @@ def _fits(requests: Sequence[Request], capacity: int | None) -> bool:
 
 
 class Gathering:
-    """Requests of one ``batch`` call. Each participant is a thread that either hands one in or leaves."""
+    """The requests of one ``batch`` call, of which each participant hands one in or leaves."""
 
     def __init__(
         self,
         participants: int,
-        answer: Callable[[list[Request], threading.Event], Sequence[Answer]],
-        cancelled: threading.Event,
+        answer: Callable[[list[Request], Cancellation], Sequence[Answer]],
+        cancelled: Cancellation,
     ) -> None:
         self._cancelled = cancelled
         self._answer = answer
-        self._missing = participants
+        self._missing = set(range(participants))
         self._condition = threading.Condition()
         self._waiting: dict[int, Request] = {}
-        self._seen: set[int] = set()
         self._answers: dict[int, Answer] = {}
         self._problem: BaseException | None = None
 
-    def join(self, request: Request) -> Answer | None:
-        """Wait for all participants, then for the answer; ``None`` for a thread's second request, which is its own.
+    def join(self, participant: int, request: Request) -> Answer | None:
+        """Wait for all participants, then for the answer. Raises what the answering raised.
 
-        Raises what the answering raised.
+        ``None`` for a participant's second request (a callback's, say), which is none of the batch's.
         """
-        me = threading.get_ident()
         with self._condition:
-            if me in self._seen:
+            if participant not in self._missing:
                 return None
-            self._seen.add(me)
-            self._waiting[me] = request
-            self._missing -= 1
-            if self._missing:
-                self._condition.wait_for(lambda: me in self._answers or self._problem is not None)
-            else:
-                self._answer_all()
+            self._waiting[participant] = request
+            self._count_off(participant)
+            self._condition.wait_for(lambda: participant in self._answers or self._problem is not None)
             if self._problem is not None:
                 raise self._problem
-            return self._answers[me]
+            return self._answers[participant]
 
-    def leave(self) -> None:
-        """This thread is done. It was counted already if it handed in a request."""
-        me = threading.get_ident()
+    def leave(self, participant: int) -> None:
+        """``participant`` is done; one that handed in a request was counted already."""
         with self._condition:
-            if me in self._seen:
-                return
-            self._seen.add(me)
-            self._missing -= 1
-            if not self._missing and self._waiting:
-                self._answer_all()
+            if participant in self._missing:
+                self._count_off(participant)
 
-    def _answer_all(self) -> None:
+    def _count_off(self, participant: int) -> None:
+        """The last of the participants does the work for all of them."""
+        self._missing.remove(participant)
+        if self._missing or not self._waiting:
+            return
         try:
             answers = self._answer(list(self._waiting.values()), self._cancelled)
             self._answers = dict(zip(self._waiting, answers, strict=True))
@@ -159,5 +158,14 @@ class Gathering:
             self._condition.notify_all()
 
 
-#: The gathering that the running ``invoke`` belongs to, and the model that it is of.
-current_gathering: ContextVar[tuple[Any, Gathering] | None] = ContextVar("current_gathering", default=None)
+@dataclass(frozen=True)
+class Participant:
+    """One call of ``model``'s ``invoke`` that belongs to a batch."""
+
+    model: Any
+    gathering: Gathering
+    number: int
+
+
+#: The part of a batch that the running ``invoke`` is.
+current_participant: ContextVar[Participant | None] = ContextVar("current_participant", default=None)

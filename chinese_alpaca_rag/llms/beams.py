@@ -8,7 +8,6 @@ log-probability, the others go on, until no running beam can become better than 
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from chinese_alpaca_rag.family.tokens import Tokenizer
 from chinese_alpaca_rag.llms.backend import Backend, Logits
+from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped
 from chinese_alpaca_rag.llms.request import FinishReason, Request, TokenLogprob
 from chinese_alpaca_rag.llms.sampling import log_softmax, penalised
 from chinese_alpaca_rag.llms.turns import Turns
@@ -49,7 +49,7 @@ class BeamSearch:
         *,
         turns: Turns,
         open_backend: Callable[[], Backend],
-        cancelled: threading.Event,
+        cancelled: Cancellation,
     ) -> None:
         self.request = request
         self.reused = 0
@@ -67,7 +67,11 @@ class BeamSearch:
         try:
             with self._turns.step(self):
                 backend = self._open_backend()
-                best = self._search(backend)
+                backend.watch(self._cancelled)
+                try:
+                    best = self._search(backend)
+                except EvaluationStopped:
+                    return
                 if best is None:
                     return
                 text = self._written(best, backend.vocabulary)

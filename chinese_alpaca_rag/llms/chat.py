@@ -7,23 +7,28 @@ is here.
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import Any, ClassVar, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LangSmithParams, ModelProfile
+from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput, ModelProfile
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import run_in_executor
+from langchain_core.tools import BaseTool
 
 from chinese_alpaca_rag.errors import WrongUsageError
-from chinese_alpaca_rag.family.template import Prompt, Turn, chat_template, render_prompt
+from chinese_alpaca_rag.family.template import Prompt, Turn, chat_template, default_system, render_prompt
+from chinese_alpaca_rag.llms.cancellation import Cancellation
 from chinese_alpaca_rag.llms.family_model import FamilyModel, usage
-from chinese_alpaca_rag.llms.messages import as_turns, count_fragments
+from chinese_alpaca_rag.llms.forms import Form, read_form
+from chinese_alpaca_rag.llms.messages import add_system_text, as_turns, conversation_language, count_fragments
 from chinese_alpaca_rag.llms.refusals import nothing_to_answer
 from chinese_alpaca_rag.llms.request import Answer, Request
+from chinese_alpaca_rag.llms.structured import Method, with_structured_output
+from chinese_alpaca_rag.llms.tools import read_choice, tool_specs
 
 
 class ChatAlpaca(FamilyModel, BaseChatModel):
@@ -32,6 +37,7 @@ class ChatAlpaca(FamilyModel, BaseChatModel):
     streaming: bool = False
     """Whether ``invoke`` also reports each token to callbacks."""
 
+    form_fields: ClassVar[tuple[str, ...]] = ("tools", "tool_choice", "parallel_tool_calls", "response_format")
     _langchain_fields: ClassVar[frozenset[str]] = frozenset(BaseChatModel.model_fields)
 
     def _check_model(self) -> None:
@@ -61,8 +67,9 @@ class ChatAlpaca(FamilyModel, BaseChatModel):
             image_inputs=False,
             audio_inputs=False,
             video_inputs=False,
-            tool_calling=False,
-            structured_output=False,
+            tool_calling=True,
+            tool_choice=True,
+            structured_output=True,
         )
 
     # Counting: exact, and without weights.
@@ -85,14 +92,59 @@ class ChatAlpaca(FamilyModel, BaseChatModel):
         return self.tokenizer.encode(text)
 
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
-        """As ``count_prompt_tokens``; what is no whole conversation yet (LangChain's ``trim_messages`` counts
-        such) is counted turn by turn and never comes out too low by a template's words.
+        """As ``count_prompt_tokens``, the description of ``tools`` included.
+
+        What is no whole conversation yet (LangChain's ``trim_messages`` counts such) is counted turn by turn
+        and never comes out too low by a template's words.
         """
-        turns = as_turns(messages)
+        turns = self._turns_of(messages, read_form({"tools": tools}))
         try:
             return len(self._rendered(turns).ids)
         except WrongUsageError:
             return count_fragments(chat_template(self.card), turns, self.tokenizer)
+
+    def _turns_of(self, messages: Sequence[BaseMessage], form: Form) -> list[Turn]:
+        """The conversation with what ``form`` has to tell the model in its system text."""
+        told = form.system_text(conversation_language(messages)) if form.specs else ""
+        return add_system_text(as_turns(messages), told, default_system(chat_template(self.card)))
+
+    # Tools and structured output.
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | bool | dict[str, Any] | None = None,
+        parallel_tool_calls: bool = True,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """The model with ``tools`` it may call, described in its system text.
+
+        ``tool_choice``: "auto" (the default), "none", "any" (also "required" and true), or a tool's name.
+        A forced call is held to the tool's schema while it is written. Raises ``WrongUsageError``.
+        """
+        specs = tool_specs(tools)
+        read_choice(tool_choice, specs, parallel=parallel_tool_calls)
+        if kwargs.get("strict") is None:
+            kwargs.pop("strict", None)
+        described = [spec.as_openai() for spec in specs]
+        return self.bind(tools=described, tool_choice=tool_choice, parallel_tool_calls=parallel_tool_calls, **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type | None = None,
+        *,
+        include_raw: bool = False,
+        method: Method = "json_schema",
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """The model answering in JSON of ``schema``: a pydantic class, a ``TypedDict``, or a JSON Schema.
+
+        The schema is held while the answer is written, and checked again afterwards in all that a grammar
+        cannot hold; what breaks it, or does not finish within ``max_tokens``, is a ``StructuredOutputError``.
+        """
+        return with_structured_output(self, schema, include_raw=include_raw, method=method, strict=strict, **kwargs)
 
     # Answering.
 
@@ -103,7 +155,7 @@ class ChatAlpaca(FamilyModel, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return self._answer(messages, stop, kwargs, threading.Event())
+        return self._answer(messages, stop, kwargs, Cancellation())
 
     async def _agenerate(
         self,
@@ -112,7 +164,7 @@ class ChatAlpaca(FamilyModel, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        cancelled = threading.Event()
+        cancelled = Cancellation()
         try:
             return await run_in_executor(None, self._answer, messages, stop, kwargs, cancelled)
         except asyncio.CancelledError:
@@ -126,7 +178,7 @@ class ChatAlpaca(FamilyModel, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        return self._chunks(messages, stop, kwargs, threading.Event())
+        return self._chunks(messages, stop, kwargs, Cancellation())
 
     async def _astream(
         self,
@@ -135,7 +187,7 @@ class ChatAlpaca(FamilyModel, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        cancelled = threading.Event()
+        cancelled = Cancellation()
         chunks = self._chunks(messages, stop, kwargs, cancelled)
         try:
             while (chunk := await run_in_executor(None, next, chunks, None)) is not None:
@@ -147,51 +199,59 @@ class ChatAlpaca(FamilyModel, BaseChatModel):
                 chunks.close()
 
     def _answer(
-        self, messages: list[BaseMessage], stop: list[str] | None, arguments: dict[str, Any], cancelled: threading.Event
+        self, messages: list[BaseMessage], stop: list[str] | None, arguments: dict[str, Any], cancelled: Cancellation
     ) -> ChatResult:
-        answer = self._whole_answer_to(self._prepare(messages, stop, arguments), cancelled)
-        message = AIMessage(
-            content="".join(answer.pieces()),
-            usage_metadata=usage(answer),
-            response_metadata=self._response_metadata(answer) | self._logprobs(answer),
-        )
+        form, request = self._prepare(messages, stop, arguments)
+        answer = self._whole_answer_to(request, cancelled)
+        text = "".join(answer.pieces())
+        form.check(text, answer)
+        metadata = self._response_metadata(answer) | self._logprobs(answer)
+        message = form.message(text, usage_metadata=usage(answer), response_metadata=metadata)
         return ChatResult(generations=[ChatGeneration(message=message)])
 
-    def _whole_answer_to(self, request: Request, cancelled: threading.Event) -> Answer:
+    def _whole_answer_to(self, request: Request, cancelled: Cancellation) -> Answer:
         """As ``_answer_to``, for an answer that is not streamed."""
         return self._answer_to(request, cancelled)
 
     def _chunks(
-        self, messages: list[BaseMessage], stop: list[str] | None, arguments: dict[str, Any], cancelled: threading.Event
+        self, messages: list[BaseMessage], stop: list[str] | None, arguments: dict[str, Any], cancelled: Cancellation
     ) -> Generator[ChatGenerationChunk]:
-        answer = self._answer_to(self._prepare(messages, stop, arguments), cancelled)
-        told = 0
+        form, request = self._prepare(messages, stop, arguments)
+        answer = self._answer_to(request, cancelled)
+        reply, whole, told = form.stream(), [], 0
         with closing(answer.pieces()) as pieces:
             for piece in pieces:
-                metadata = self._logprobs(answer, told)
-                told = len(answer.logprobs)
-                yield ChatGenerationChunk(message=AIMessageChunk(content=piece, response_metadata=metadata))
-        yield ChatGenerationChunk(
-            message=AIMessageChunk(
-                content="",
-                usage_metadata=usage(answer),
-                response_metadata=self._response_metadata(answer) | self._logprobs(answer, told),
-                chunk_position="last",
-            )
-        )
+                whole.append(piece)
+                shown = reply.push(piece)
+                if shown:
+                    metadata = self._logprobs(answer, told)
+                    told = len(answer.logprobs)
+                    yield ChatGenerationChunk(message=AIMessageChunk(content=shown, response_metadata=metadata))
+        form.check("".join(whole), answer)
+        last = reply.finish()
+        last.usage_metadata = usage(answer)
+        last.response_metadata = self._response_metadata(answer) | self._logprobs(answer, told)
+        last.chunk_position = "last"
+        yield ChatGenerationChunk(message=last)
 
-    def _prepare(self, messages: list[BaseMessage], stop: list[str] | None, arguments: Mapping[str, Any]) -> Request:
+    def _prepare(
+        self, messages: list[BaseMessage], stop: list[str] | None, arguments: Mapping[str, Any]
+    ) -> tuple[Form, Request]:
         """Check everything that can be checked before anything is evaluated."""
-        overrides = self._overrides(arguments)
-        turns = as_turns(messages)
+        form = read_form({name: arguments.get(name) for name in self.form_fields})
+        others = {name: value for name, value in arguments.items() if name not in self.form_fields}
+        overrides = self._overrides(others)
+        turns = self._turns_of(messages, form)
         if not turns or turns[-1].role != "user":
             raise nothing_to_answer()
 
         def under(system: str) -> tuple[int, ...]:
-            others = [turn for turn in turns if turn.role != "system"]
-            return self._rendered([Turn("system", system), *others]).ids
+            dialogue = [turn for turn in turns if turn.role != "system"]
+            return self._rendered([Turn("system", system), *dialogue]).ids
 
-        return self._request(self._rendered(turns).ids, stop, overrides, under=under)
+        request = self._request(self._rendered(turns).ids, stop, overrides, form.constraint, under)
+        form.check_budget(self.tokenizer, request.sampling.max_tokens)
+        return form, request
 
     def __enter__(self) -> Self:
         return self

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import Any, ClassVar
@@ -14,6 +13,7 @@ from langchain_core.outputs import Generation as TextGeneration
 from langchain_core.outputs import GenerationChunk, LLMResult
 from langchain_core.runnables.config import run_in_executor
 
+from chinese_alpaca_rag.llms.cancellation import Cancellation
 from chinese_alpaca_rag.llms.family_model import usage
 from chinese_alpaca_rag.llms.local import LocalModel
 from chinese_alpaca_rag.llms.request import Answer, Request
@@ -62,7 +62,7 @@ class Alpaca(LocalModel, BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        return self._complete(prompts, stop, kwargs, threading.Event())
+        return self._complete(prompts, stop, kwargs, Cancellation())
 
     async def _agenerate(
         self,
@@ -71,7 +71,7 @@ class Alpaca(LocalModel, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        cancelled = threading.Event()
+        cancelled = Cancellation()
         try:
             return await run_in_executor(None, self._complete, prompts, stop, kwargs, cancelled)
         except asyncio.CancelledError:
@@ -79,7 +79,7 @@ class Alpaca(LocalModel, BaseLLM):
             raise
 
     def _complete(
-        self, prompts: Sequence[str], stop: list[str] | None, arguments: Mapping[str, Any], cancelled: threading.Event
+        self, prompts: Sequence[str], stop: list[str] | None, arguments: Mapping[str, Any], cancelled: Cancellation
     ) -> LLMResult:
         requests = [self._prepare(prompt, stop, arguments) for prompt in prompts]
         answers = self._answers_to(requests, cancelled)
@@ -97,7 +97,7 @@ class Alpaca(LocalModel, BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
-        for chunk in self._chunks(prompt, stop, kwargs, threading.Event()):
+        for chunk in self._chunks(prompt, stop, kwargs, Cancellation()):
             if run_manager and chunk.text:
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
             yield chunk
@@ -109,7 +109,7 @@ class Alpaca(LocalModel, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
-        cancelled = threading.Event()
+        cancelled = Cancellation()
         chunks = self._chunks(prompt, stop, kwargs, cancelled)
         try:
             while (chunk := await run_in_executor(None, next, chunks, None)) is not None:
@@ -123,7 +123,7 @@ class Alpaca(LocalModel, BaseLLM):
                 chunks.close()
 
     def _chunks(
-        self, prompt: str, stop: list[str] | None, arguments: Mapping[str, Any], cancelled: threading.Event
+        self, prompt: str, stop: list[str] | None, arguments: Mapping[str, Any], cancelled: Cancellation
     ) -> Generator[GenerationChunk]:
         answer = self._answer_to(self._prepare(prompt, stop, arguments), cancelled)
         with closing(answer.pieces()) as pieces:

@@ -73,10 +73,10 @@ class Matcher:
             within[:] = self._pieces.texts[: len(within)]
         elif not self._ended and not self._matcher.is_stopped():
             within[:] = self._grammar_mask()[: len(within)]
-            if self._undecided:
-                within |= self._pieces.leaving(self._opening, len(self._written))[: len(within)]
             if self._at_start:
                 within[self._pieces.kept_spaces] = False
+            if self._undecided:
+                within |= self._pieces.undecided(self._opening, len(self._written))[: len(within)]
         within[self._pieces.end_ids] = self.complete
         if not mask.any():
             raise _nowhere_to_go()
@@ -150,7 +150,7 @@ class _Pieces:
         self.kept_spaces = [
             index for index, value in enumerate(self.bytes) if value.startswith(b" ") and not self._spaced[index]
         ]
-        self._leaving: dict[tuple[bytes, int], Allowed] = {}
+        self._undecided: dict[tuple[bytes, int], Allowed] = {}
         self.is_tokenizer_wrapper = True
         self.eos_token_id = tokenizer.eos_id
         self.bos_token_id = None
@@ -183,18 +183,21 @@ class _Pieces:
         """Whether the piece's space is dropped at the start of an answer."""
         return self._spaced[index]
 
-    def leaving(self, opening: bytes, position: int) -> Allowed:
-        """The text ids with which an answer that has ``opening[:position]`` so far becomes free text."""
+    def undecided(self, opening: bytes, position: int) -> Allowed:
+        """The ids that may follow ``opening[:position]`` while free text is possible, and the grammar has no say.
+
+        They go on with the opening in whatever pieces, or leave it; those that go beyond it are the grammar's.
+        """
         key = (opening, position)
-        if key not in self._leaving:
+        if key not in self._undecided:
             rest = opening[position:]
             mask = self.texts.copy()
             for index, piece in enumerate(self.bytes):
                 value = piece[1:] if position == 0 and self._spaced[index] else piece
-                if rest.startswith(value) or value.startswith(rest):
+                if not value or (len(value) > len(rest) and value.startswith(rest)):
                     mask[index] = False
-            self._leaving[key] = mask
-        return self._leaving[key]
+            self._undecided[key] = mask
+        return self._undecided[key]
 
 
 _known: WeakKeyDictionary[Tokenizer, _Pieces] = WeakKeyDictionary()

@@ -7,18 +7,18 @@ use is switched off by name: servers have defaults of their own (min-p 0.05 in l
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from chinese_alpaca_rag.errors import MissingExtraError, WrongUsageError
 from chinese_alpaca_rag.family.serving import Engine
 from chinese_alpaca_rag.family.tokens import Tokenizer
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.llms.endpoint_failures import not_offered
+from chinese_alpaca_rag.llms.endpoint_grammar import grammar_text
 from chinese_alpaca_rag.llms.request import Constraint, Request
+from chinese_alpaca_rag.llms.schemas import check_schema
 
 DialectName = Literal["vllm", "llama-server", "llama-cpp-python", "unknown"]
 #: How log-probabilities are told: vLLM's lists of "token_id:N", llama-server's entries with ids, or not at all.
@@ -65,6 +65,7 @@ def request_body(
     if request.stops:
         body["stop"] = list(request.stops)
     if request.constraint is not None and dialect.constraint is not None:
+        check_schema(request.constraint.schema)
         body |= dialect.constraint(request.constraint, version)
     return body | dialect.sampling(request, tokenizer)
 
@@ -196,53 +197,6 @@ def _seed(seed: int) -> int:
     """llama.cpp's seeds have 32 bits, and the last one means "random"."""
     return seed % (2**32 - 1)
 
-
-def grammar_text(constraint: Constraint) -> str:
-    """The constraint in llama.cpp's grammar notation (GBNF).
-
-    Raises ``MissingExtraError`` without llama-cpp-python, whose converter is used; ``WrongUsageError``
-    for a schema that it cannot convert.
-    """
-    try:
-        from llama_cpp.llama_grammar import json_schema_to_gbnf
-    except ImportError as missing:
-        raise MissingExtraError.for_package("llama-cpp-python", "gguf") from missing
-    import json
-
-    try:
-        grammar = str(json_schema_to_gbnf(json.dumps(constraint.schema)))
-    except Exception as problem:  # a converter of many kinds of failure, given a foreign document
-        raise WrongUsageError(
-            Words(zh=f"无法转换这个 JSON Schema：{problem}", en=f"This JSON Schema cannot be converted: {problem}"),
-            hint=Words(zh="请使用更简单的模式。", en="Use a simpler schema."),
-        ) from problem
-    if not constraint.or_text:
-        return grammar
-    renamed = re.sub(r"^root ::=", "json-document ::=", grammar, count=1, flags=re.MULTILINE)
-    return f"root ::= json-document | free-text\n{_text_without(constraint.opening)}\n{renamed}"
-
-
-def _text_without(opening: str) -> str:
-    """Rules for any text that does not begin with ``opening``: it ends inside it, or leaves it at some character."""
-    if not opening:
-        return "free-text ::= free-character*\nfree-character ::= [^\\x00]"
-    rules = []
-    for place, character in enumerate(opening):
-        name = "free-text" if place == 0 else f"free-text-{place}"
-        on = f" | {_literal(character)} free-text-{place + 1}" if place + 1 < len(opening) else ""
-        rules.append(f'{name} ::= "" | [^{_in_class(character)}] free-character*{on}')
-    return "\n".join([*rules, "free-character ::= [^\\x00]"])
-
-
-def _literal(character: str) -> str:
-    return '"' + _ESCAPES.get(character, character) + '"'
-
-
-def _in_class(character: str) -> str:
-    return f"\\x{ord(character):02X}" if ord(character) < 128 else character
-
-
-_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 DIALECTS: Final[Mapping[DialectName, Dialect]] = MappingProxyType(
     {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from chinese_alpaca_rag.family.catalogue import ModelCard, Sampling
 from chinese_alpaca_rag.family.rope import RopePlan, plan_rope
 from chinese_alpaca_rag.family.tokens import Tokenizer
+from chinese_alpaca_rag.llms.cancellation import Cancellation
 from chinese_alpaca_rag.llms.logprobs import as_openai
 from chinese_alpaca_rag.llms.refusals import check_names, check_stops, no_room_for_prompt, prompt_overflow
 from chinese_alpaca_rag.llms.request import Answer, Constraint, Request
@@ -87,7 +87,7 @@ class FamilyModel(BaseModel):
         """The name in the catalogue, or the file's own."""
 
     @abstractmethod
-    def _answer_to(self, request: Request, cancelled: threading.Event) -> Answer:
+    def _answer_to(self, request: Request, cancelled: Cancellation) -> Answer:
         """The work on ``request``, nothing of it begun."""
 
     @model_validator(mode="before")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Generator, Sequence
 
 from chinese_alpaca_rag.family.tokens import Tokenizer
 from chinese_alpaca_rag.llms.backend import Backend, Logits
+from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped
 from chinese_alpaca_rag.llms.request import FinishReason, Guidance, Request, TokenLogprob
 from chinese_alpaca_rag.llms.rows import prefill_rows
 from chinese_alpaca_rag.llms.sampling import guided
@@ -18,7 +18,7 @@ class Generation:
     """The work on one request, a ``request.Answer``.
 
     Nothing is evaluated beyond what was asked for with ``next``: who stops iterating stops the work. A set
-    ``cancelled`` ends the iteration at the next token, or inside a long prompt at the next batch.
+    ``cancelled`` ends the iteration, inside a long prompt too.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class Generation:
         *,
         turns: Turns,
         open_backend: Callable[[], Backend],
-        cancelled: threading.Event,
+        cancelled: Cancellation,
     ) -> None:
         self.request = request
         self.reused = len(request.ids)
@@ -66,14 +66,18 @@ class Generation:
         """Evaluate what is not evaluated yet and choose; ``None`` when it was called off."""
         with self._turns.step(self) as undisturbed:
             backend = self._open_backend()
+            backend.watch(self._cancelled)
             if self._writing is None:
                 self._writing = Writing(self.request, self._tokenizer, backend.vocabulary)
                 self.logprobs = self._writing.logprobs
             # Not undisturbed: the start, or somebody else used the model while this answer stood still.
-            if self.request.guidance is None:
-                logits = self._evaluated(backend, self._writing.ids, undisturbed)
-            else:
-                logits = self._evaluated_guided(backend, self.request.guidance, self._writing.ids, undisturbed)
+            try:
+                if self.request.guidance is None:
+                    logits = self._evaluated(backend, self._writing.ids, undisturbed)
+                else:
+                    logits = self._evaluated_guided(backend, self.request.guidance, self._writing.ids, undisturbed)
+            except EvaluationStopped:
+                return None
             return None if logits is None else self._writing.choose(logits)
 
     def _evaluated(self, backend: Backend, written: Sequence[int], undisturbed: bool) -> Logits | None:

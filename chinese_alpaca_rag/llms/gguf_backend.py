@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from chinese_alpaca_rag.errors import ModelError
 from chinese_alpaca_rag.family.rope import RopePlan
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.llms.backend import Logits, common_prefix
+from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped
 from chinese_alpaca_rag.llms.llama_cpp_loading import (
     GGML_TYPES,
     KvType,
@@ -30,6 +32,8 @@ _BATCH: Final = 512
 # llama.cpp pads a context to a multiple of this many tokens; saying so keeps both sides' count the same.
 _CONTEXT_STEP: Final = 256
 _FLASH_ATTENTION_AUTO: Final = -1
+# Where strlen is: the process itself, or the C library of Windows.
+_C_LIBRARY: Final = "msvcrt" if sys.platform == "win32" else None
 
 
 class LlamaCppBackend:
@@ -66,6 +70,10 @@ class LlamaCppBackend:
         self._finalizer.atexit = False
         if adapter is not None:
             set_adapters(self._lib, self._context, [adapter])
+        # bool f(void *), called between operations. A Python function would wait for the interpreter's lock each
+        # time; that C text of the flag has a length as soon as it is set.
+        self._is_set = ctypes.cast(ctypes.CDLL(_C_LIBRARY).strlen, self._lib.ggml_abort_callback)
+        self._cancelled: Cancellation | None = None
         self._memory = self._lib.llama_get_memory(self._context)
         self.vocabulary = int(self._lib.llama_vocab_n_tokens(self._lib.llama_model_get_vocab(model)))
         self._logits_type = ctypes.c_float * self.vocabulary
@@ -75,6 +83,12 @@ class LlamaCppBackend:
         self._sequences: list[int] = []
         self._lengths: list[int] = []
         self._places: list[int] = []
+
+    def watch(self, cancelled: Cancellation) -> None:
+        """See ``Backend.watch``. Between two operations llama.cpp looks at the flag, on a CPU."""
+        if cancelled is not self._cancelled:
+            self._cancelled = cancelled
+            self._lib.llama_set_abort_callback(self._context, self._is_set, ctypes.addressof(cancelled.flag))
 
     def keep(self, ids: Sequence[int]) -> int:
         """See ``Backend.keep``."""
@@ -92,7 +106,7 @@ class LlamaCppBackend:
         status = self._lib.llama_decode(self._context, self._lib.llama_batch_get_one(pointer, len(tokens)))
         if status != 0:
             self._drop_from(self._held_count)
-            raise _evaluation_failed(status, len(tokens), self._held_count)
+            raise self._failed(status, len(tokens), self._held_count)
         self._held[self._held_count : self._held_count + len(tokens)] = tokens
         self._held_count += len(tokens)
 
@@ -124,8 +138,9 @@ class LlamaCppBackend:
         batch.n_tokens = count
         status = self._lib.llama_decode(self._context, batch)
         if status != 0:
+            held = sum(self._lengths)
             self._drop_rows()
-            raise _evaluation_failed(status, count, sum(self._lengths))
+            raise self._failed(status, count, held)
         self._lengths = [length + len(ids) for length, ids in zip(self._lengths, rows, strict=True)]
 
     def row_logits(self, row: int) -> Logits:
@@ -173,6 +188,10 @@ class LlamaCppBackend:
             self._lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
         self._sequences, self._lengths, self._places = [], [], []
         self._drop_from(self._held_count)
+
+    def _failed(self, status: int, tokens: int, held: int) -> Exception:
+        called_off = self._cancelled is not None and self._cancelled.is_set()
+        return EvaluationStopped() if called_off else _evaluation_failed(status, tokens, held)
 
     def _open_context(self, model: Any, plan: RopePlan, n_threads: int, kv_type: KvType) -> Any:
         parameters = self._lib.llama_context_default_params()

@@ -10,6 +10,7 @@ import numpy as np
 from chinese_alpaca_rag.errors import ModelError
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.llms.backend import Logits, common_prefix
+from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped
 from chinese_alpaca_rag.llms.growing_cache import growing_cache
 
 MAX_ROWS: Final = 64
@@ -40,6 +41,13 @@ class TransformersBackend:
         self._last: Logits = np.empty((1, 0), dtype=np.float32)
         self._mask: Any = None
         self._lengths: list[int] = []
+        self._cancelled = Cancellation()
+        for layer in model.model.layers:
+            layer.register_forward_pre_hook(self._stop_when_called_off)
+
+    def watch(self, cancelled: Cancellation) -> None:
+        """See ``Backend.watch``. Before each layer the event is looked at."""
+        self._cancelled = cancelled
 
     def keep(self, ids: Sequence[int]) -> int:
         """See ``Backend.keep``."""
@@ -110,10 +118,18 @@ class TransformersBackend:
 
     def _forward(self, **inputs: Any) -> None:
         """One evaluation; ``_last`` becomes the logits after the last column, of shape (rows, vocabulary)."""
+        columns = self._cache.get_seq_length()
         try:
             with self._torch.inference_mode():
                 output = self._model(**inputs, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
                 self._last = output.logits[:, -1].float().cpu().numpy()
+        except EvaluationStopped:
+            # Between two layers: those before it hold the new keys and values already.
+            for layer in self._cache.layers:
+                layer.crop(columns - layer.get_seq_length())
+            if columns == 0:
+                self._cache = growing_cache()
+            raise
         except BaseException as problem:
             # Whatever broke in (Ctrl-C, too): some layers may hold the new keys and others not.
             held = len(self._held)
@@ -121,6 +137,10 @@ class TransformersBackend:
             if isinstance(problem, RuntimeError) and "memory" in str(problem).lower():
                 raise out_of_memory(held + inputs["input_ids"].shape[-1], problem) from problem
             raise
+
+    def _stop_when_called_off(self, *_: Any) -> None:
+        if self._cancelled.is_set():
+            raise EvaluationStopped
 
     def _drop_rows(self) -> None:
         """Back to one sequence with what was held before the fork: the same in every row."""

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 
 from chinese_alpaca_rag.errors import CheckpointError, MissingExtraError, ModelError, WrongUsageError
 from chinese_alpaca_rag.family.adapter import read_adapter
+from chinese_alpaca_rag.family.gguf_header import read_gguf_header
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.llms.loading_progress import Progress
 
@@ -25,6 +26,18 @@ KvType = Literal["f32", "f16", "q8_0", "q4_0"]
 #: enum ggml_type.
 GGML_TYPES: Final[dict[KvType, int]] = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8}
 
+_TOKENS: Final = "tokenizer.ggml.tokens"
+_MOST_LAYERS: Final = 512  # LLAMA_MAX_LAYERS
+# Keys of mixtures of experts and of extra heads, with which llama.cpp asserts what these files need not hold.
+_NOT_OF_LLAMA: Final = frozenset(
+    {
+        "llama.nextn_predict_layers",
+        "llama.expert_count",
+        "llama.expert_used_count",
+        "llama.expert_group_count",
+        "llama.expert_group_used_count",
+    }
+)
 _ALL_LAYERS: Final = 0x7FFFFFFF
 # enum llama_load_mode, by (memory map, lock in memory).
 _LOAD_MODES: Final = {(False, False): 0, (True, False): 1, (False, True): 2, (True, True): 3}
@@ -124,6 +137,7 @@ def open_model(
     """
     lib = library()
     layers = _gpu_layers(lib, n_gpu_layers)
+    refuse_what_ends_the_process(path)
     progress = Progress(on_progress)
     progress.report(0.0)
     parameters = lib.llama_model_default_params()
@@ -141,20 +155,60 @@ def open_model(
             lib.llama_model_free(model)
         raise progress.raised
     if model is None:
-        reason = " ".join(complaints) or "llama_model_load_from_file"
-        raise CheckpointError(
-            Words(zh=f"llama.cpp 无法加载 {path}：{reason}", en=f"llama.cpp cannot load {path}: {reason}"),
-            hint=Words(
-                zh="请重新下载该文件；若格式较旧，请用 llama.cpp 重新转换。",
-                en="Fetch the file again; if its format is old, convert it again with llama.cpp.",
-            ),
-        )
+        raise _not_loaded(path, " ".join(complaints) or "llama_model_load_from_file")
     try:
         progress.report(1.0)
     except BaseException:
         lib.llama_model_free(model)
         raise
     return model
+
+
+def refuse_what_ends_the_process(path: Path) -> None:
+    """Raise ``CheckpointError`` for what llama.cpp asserts where others refuse.
+
+    An assertion that fails is the end of the whole process, and a few damaged bytes suffice. They stand in
+    llama.cpp's ``llama-model.cpp`` and ``llama-vocab.cpp``.
+    """
+    header = read_gguf_header(path, arrays=(_TOKENS,))
+    values = header.values
+    layers = values.get("llama.block_count")
+    # As llama.cpp reads them: a piece ends at its first NUL, and an empty one is given a name.
+    read = (str(text).partition("\0")[0] for text in header.arrays.get(_TOKENS, []))
+    tokens = [text or f"[EMPTY_{index}]" for index, text in enumerate(read)]
+    strange = next(
+        (
+            key
+            for key in (*values, *header.lengths)
+            if (key in _NOT_OF_LLAMA and values.get(key) != 0) or (key in header.lengths and key.startswith("llama."))
+        ),
+        None,
+    )
+    if values.get("general.architecture") != "llama":
+        reason = f"general.architecture = {values.get('general.architecture')}"
+    elif not isinstance(layers, int) or not 0 < layers <= _MOST_LAYERS:
+        reason = f"llama.block_count = {layers}"
+    elif strange is not None:
+        reason = strange
+    elif values.get("llama.rope.scaling.type", "none") not in ("none", "linear", "yarn"):
+        reason = f"llama.rope.scaling.type = {values['llama.rope.scaling.type']}"
+    elif values.get("tokenizer.ggml.model") not in ("llama", "gpt2"):
+        reason = f"tokenizer.ggml.model = {values.get('tokenizer.ggml.model')}"
+    elif len(set(tokens)) != len(tokens):
+        reason = f"{_TOKENS}: {len(tokens) - len(set(tokens))} stand twice"
+    else:
+        return
+    raise _not_loaded(path, reason)
+
+
+def _not_loaded(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(
+        Words(zh=f"llama.cpp 无法加载 {path}：{reason}", en=f"llama.cpp cannot load {path}: {reason}"),
+        hint=Words(
+            zh="请重新下载该文件；若格式较旧，请用 llama.cpp 重新转换。",
+            en="Fetch the file again; if its format is old, convert it again with llama.cpp.",
+        ),
+    )
 
 
 def load_adapter(lib: Any, model: Any, path: Path) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,8 +17,9 @@ from chinese_alpaca_rag.family.checkpoint import Checkpoint
 from chinese_alpaca_rag.family.rope import RopePlan
 from chinese_alpaca_rag.family.tokens import Tokenizer
 from chinese_alpaca_rag.llms.backend import Backend, Logits, next_logits
-from chinese_alpaca_rag.llms.batching import answer_together, current_gathering, groups
+from chinese_alpaca_rag.llms.batching import answer_together, current_participant, groups
 from chinese_alpaca_rag.llms.beams import BeamSearch
+from chinese_alpaca_rag.llms.cancellation import Cancellation
 from chinese_alpaca_rag.llms.family_model import CALL_FIELDS, FamilyModel, PromptUnder
 from chinese_alpaca_rag.llms.generation import Generation
 from chinese_alpaca_rag.llms.headers import fingerprint, header, tokenizer
@@ -164,17 +164,17 @@ class LocalModel(FamilyModel):
         """The tokens that a context holds for all rows together; ``None`` is no fixed number."""
         return None
 
-    def _answer_to(self, request: Request, cancelled: threading.Event) -> Answer:
+    def _answer_to(self, request: Request, cancelled: Cancellation) -> Answer:
         kind = BeamSearch if request.beams > 1 else Generation
         return kind(request, self.tokenizer, turns=self._turns, open_backend=self._opened, cancelled=cancelled)
 
-    def _whole_answer_to(self, request: Request, cancelled: threading.Event) -> Answer:
+    def _whole_answer_to(self, request: Request, cancelled: Cancellation) -> Answer:
         """As ``_answer_to``, for one that is not streamed: inside a ``batch`` it is made with the others."""
-        model, gathering = current_gathering.get() or (None, None)
-        answer = gathering.join(request) if gathering is not None and model is self else None
+        me = current_participant.get()
+        answer = me.gathering.join(me.number, request) if me is not None and me.model is self else None
         return answer or self._answer_to(request, cancelled)
 
-    def _answers_to(self, requests: Sequence[Request], cancelled: threading.Event) -> list[Answer]:
+    def _answers_to(self, requests: Sequence[Request], cancelled: Cancellation) -> list[Answer]:
         """The answers to ``requests``, in their order, as many side by side as the context holds."""
         answers: list[Answer] = []
         with self._alone():
@@ -194,7 +194,9 @@ class LocalModel(FamilyModel):
     def next_token_logits(self, ids: Sequence[int]) -> Logits:
         """The logits after ``ids``, one for each id of the vocabulary. Loads the weights."""
         with self._alone():
-            return next_logits(self._opened(), ids)
+            backend = self._opened()
+            backend.watch(Cancellation())
+            return next_logits(backend, ids)
 
     def close(self) -> None:
         """Free weights and context, once an answer in progress has ended; the next call loads them again."""

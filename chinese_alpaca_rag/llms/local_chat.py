@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -14,7 +13,8 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ContextThreadPoolExecutor, get_config_list, run_in_executor
 
-from chinese_alpaca_rag.llms.batching import Gathering, current_gathering
+from chinese_alpaca_rag.llms.batching import Gathering, Participant, current_participant
+from chinese_alpaca_rag.llms.cancellation import Cancellation
 from chinese_alpaca_rag.llms.chat import ChatAlpaca
 from chinese_alpaca_rag.llms.local import LocalModel
 
@@ -31,22 +31,6 @@ class LocalChat(LocalModel, ChatAlpaca):
     def _llm_type(self) -> str:
         return f"chinese-alpaca-rag-{self.backend_format}"
 
-    def invoke(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> AIMessage:
-        """One reply."""
-        model, gathering = current_gathering.get() or (None, None)
-        try:
-            return super().invoke(input, config, stop=stop, **kwargs)
-        finally:
-            if gathering is not None and model is self:
-                gathering.leave()
-
     def batch(  # type: ignore[override]  # LangChain's own signature is wider than what a chat model gives
         self,
         inputs: list[LanguageModelInput],
@@ -56,7 +40,7 @@ class LocalChat(LocalModel, ChatAlpaca):
         **kwargs: Any,
     ) -> list[AIMessage]:
         """The replies to ``inputs``, in their order."""
-        return self._batch(inputs, config, threading.Event(), return_exceptions=return_exceptions, **kwargs)
+        return self._batch(inputs, config, Cancellation(), return_exceptions=return_exceptions, **kwargs)
 
     async def abatch(  # type: ignore[override]
         self,
@@ -67,7 +51,7 @@ class LocalChat(LocalModel, ChatAlpaca):
         **kwargs: Any,
     ) -> list[AIMessage]:
         """As ``batch``; cancelling it stops the evaluation."""
-        cancelled = threading.Event()
+        cancelled = Cancellation()
         work = partial(self._batch, inputs, config, cancelled, return_exceptions=return_exceptions, **kwargs)
         try:
             return await run_in_executor(None, work)
@@ -79,7 +63,7 @@ class LocalChat(LocalModel, ChatAlpaca):
         self,
         inputs: Sequence[LanguageModelInput],
         config: RunnableConfig | list[RunnableConfig] | None,
-        cancelled: threading.Event,
+        cancelled: Cancellation,
         *,
         return_exceptions: bool,
         **kwargs: Any,
@@ -98,27 +82,28 @@ class LocalChat(LocalModel, ChatAlpaca):
         self,
         inputs: Sequence[LanguageModelInput],
         configs: Sequence[RunnableConfig],
-        cancelled: threading.Event,
+        cancelled: Cancellation,
         return_exceptions: bool,
         kwargs: dict[str, Any],
     ) -> list[Any]:
         """One thread for each input: each hands its request in and waits for all answers."""
         gathering = Gathering(len(inputs), self._answers_to, cancelled)
-        token = current_gathering.set((self, gathering))
-        try:
-            with ContextThreadPoolExecutor(max_workers=len(inputs)) as executor:
-                try:
-                    futures = [
-                        executor.submit(partial(self.invoke, one, own, **kwargs))
-                        for one, own in zip(inputs, configs, strict=True)
-                    ]
-                    return [_outcome(future, return_exceptions) for future in futures]
-                except BaseException:
-                    # Whoever waits for this batch has gone: the threads stop at their next token.
-                    cancelled.set()
-                    raise
-        finally:
-            current_gathering.reset(token)
+
+        def take_part(number: int) -> AIMessage:
+            current_participant.set(Participant(self, gathering, number))
+            try:
+                return self.invoke(inputs[number], configs[number], **kwargs)
+            finally:
+                gathering.leave(number)
+
+        with ContextThreadPoolExecutor(max_workers=len(inputs)) as executor:
+            try:
+                futures = [executor.submit(partial(take_part, number)) for number in range(len(inputs))]
+                return [_outcome(future, return_exceptions) for future in futures]
+            except BaseException:
+                # Whoever waits for this batch has gone: the threads stop at their next token.
+                cancelled.set()
+                raise
 
 
 def _outcome(future: Future[AIMessage], return_exceptions: bool) -> AIMessage | Exception:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 
 from chinese_alpaca_rag.llms.backend import Backend
+from chinese_alpaca_rag.llms.cancellation import Cancellation
 
 
 def shared_beginning(rows: Sequence[Sequence[int]]) -> int:
@@ -18,7 +18,7 @@ def shared_beginning(rows: Sequence[Sequence[int]]) -> int:
     return limit
 
 
-def prefill_rows(backend: Backend, rows: Sequence[Sequence[int]], cancelled: threading.Event) -> int | None:
+def prefill_rows(backend: Backend, rows: Sequence[Sequence[int]], cancelled: Cancellation) -> int | None:
     """Evaluate ``rows`` so that the logits after each stand ready; what they share is evaluated once.
 
     The number of tokens that were held already, of those that all share; ``None`` when it was called off.

@@ -39,10 +39,10 @@ _SINGLE: Final = (
     "contentSchema",
 )
 # What adds conditions to a value beside the schema's own words.
-_COMBINING: Final = ("$ref", "allOf", "anyOf", "oneOf", "if", "then", "else", "not", "dependentSchemas")
+_COMBINING: Final = ("$ref", "$dynamicRef", "allOf", "anyOf", "oneOf")
 _ANNOTATIONS: Final = frozenset(
     {"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$comment", "$schema"}
-    | {"$id", "$defs", "definitions", "x-guidance"}
+    | {"$id", "$defs", "definitions", "x-guidance", "discriminator"}
 )
 # The compiler's own options: JSON on one line with json.dumps' separators, so that it cannot go on for ever in
 # white space; keywords that it does not know are left to ``verify``.
@@ -78,16 +78,11 @@ def grammar_schema(schema: Schema) -> Schema:
 def tightened(schema: Schema) -> Schema:
     """``schema``, but objects hold only the properties it names and whole numbers end (at 2^53 - 1).
 
-    Where a schema says nothing, JSON Schema allows anything, and a small model would fill it in. A schema
-    that combines conditions is left as it is, for what one part does not name another may.
+    Where a schema says nothing, JSON Schema allows anything, and a small model would fill it in. A schema that
+    combines conditions is left as it is: what one part does not name another may, and a part that says what
+    must not be would, made narrower, let more through.
     """
-    combined = any(
-        len(part.get("allOf", ())) > 1
-        or ("not" in part or "if" in part or "dependentSchemas" in part)
-        or (any(word in part for word in _COMBINING) and not set(part) <= {*_ANNOTATIONS, *_one_of(part)})
-        for part in subschemas(schema)
-    )
-    if combined:
+    if any(map(_combines, subschemas(schema))):
         return schema
     changed: Schema = _rewritten(schema, _tightened_part)
     return changed
@@ -134,9 +129,15 @@ def wrong_schema(reason: str) -> WrongUsageError:
     )
 
 
-def _one_of(part: Schema) -> set[str]:
-    """The one combining word of ``part`` that may stand alone."""
-    return {next(word for word in _COMBINING if word in part)}
+def _combines(part: Schema) -> bool:
+    """Whether ``part`` holds a value to several schemas at once, or to the contrary of one."""
+    if any(word in part for word in ("not", "if", "dependentSchemas", "maxContains")):
+        return True
+    # Of alternatives that are told apart by a property no value meets two; of others, narrower ones, it might.
+    if len(part.get("oneOf", ())) > 1 and "discriminator" not in part:
+        return True
+    combining = [word for word in _COMBINING if word in part]
+    return len(part.get("allOf", ())) > 1 or (bool(combining) and not set(part) <= {*_ANNOTATIONS, combining[0]})
 
 
 def _depth(text: str) -> int:

@@ -52,9 +52,13 @@ class ToolChoice:
 def tool_specs(tools: Sequence[Any]) -> tuple[ToolSpec, ...]:
     """Tools in any form that LangChain knows: its tools, functions, pydantic models, dicts of OpenAI's form.
 
-    Raises ``WrongUsageError`` for what is no tool, for two of one name and for arguments that are no object.
+    A tool that is given twice counts once. Raises ``WrongUsageError`` for what is no tool, for two of one name
+    and for arguments that are no object.
     """
-    specs = tuple(map(_spec, tools))
+    specs: tuple[ToolSpec, ...] = ()
+    for spec in map(_spec, tools):
+        if not any(_same(spec, known) for known in specs):
+            specs += (spec,)
     names = [spec.name for spec in specs]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -65,7 +69,8 @@ def tool_specs(tools: Sequence[Any]) -> tuple[ToolSpec, ...]:
 def read_choice(tool_choice: Any, specs: Sequence[ToolSpec], *, parallel: bool = True) -> ToolChoice:
     """What ``tool_choice`` means: "auto", "none", "any", "required", a boolean, a tool's name or OpenAI's dict.
 
-    Raises ``WrongUsageError`` for a tool that is not among ``specs``, naming the nearest.
+    A tool that is named is called exactly once. Raises ``WrongUsageError`` for one that is not among ``specs``,
+    naming the nearest.
     """
     if tool_choice is None or (tool_choice == "auto" and isinstance(tool_choice, str)):
         return ToolChoice("auto", None, parallel)
@@ -76,7 +81,7 @@ def read_choice(tool_choice: Any, specs: Sequence[ToolSpec], *, parallel: bool =
         tool_choice = function.get("name") if isinstance(function, Mapping) else tool_choice.get("name")
     names = [spec.name for spec in specs]
     if isinstance(tool_choice, str) and tool_choice in names:
-        return ToolChoice("required", tool_choice, parallel)
+        return ToolChoice("required", tool_choice, parallel=False)
     if tool_choice == "none":
         return ToolChoice("none", None, parallel)
     if tool_choice in ("any", "required") and names:
@@ -169,6 +174,11 @@ def _parameters(model: type[BaseModel]) -> Schema:
 
 def _closed(properties: Schema) -> Schema:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def _same(one: ToolSpec, other: ToolSpec) -> bool:
+    """Whether two tools differ in titles at most."""
+    return one.name == other.name and _without_titles(one.parameters) == _without_titles(other.parameters)
 
 
 def _without_titles(schema: Any) -> Any:

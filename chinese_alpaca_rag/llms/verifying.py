@@ -22,7 +22,7 @@ from chinese_alpaca_rag.llms.request import Constraint, FinishReason
 from chinese_alpaca_rag.llms.schemas import Schema
 
 # References that may be followed for one text: a schema whose branches refer to one another could ask for 2^n.
-_MOST_REFERENCES: Final = 50_000
+_MOST_REFERENCES: Final = 10_000
 _followed: ContextVar[int] = ContextVar("followed", default=0)
 
 
@@ -39,6 +39,13 @@ def conclude(text: str, constraint: Constraint, finish_reason: FinishReason | No
     if finish_reason == "length" and (problem or isinstance(value, int | float)):
         raise cut_off(text, max_tokens)
     return verify(text, constraint.schema)
+
+
+def refuse_cut(text: str, constraint: Constraint, finish_reason: FinishReason | None, max_tokens: int) -> None:
+    """Raise ``StructuredOutputError`` for an answer that was cut off inside its JSON, and for nothing else."""
+    free = constraint.or_text and not text.lstrip(" ").startswith(constraint.opening)
+    if finish_reason == "length" and not free and _read(text)[1]:
+        raise cut_off(text, max_tokens)
 
 
 def verify(text: str, schema: Schema) -> Any:
@@ -68,9 +75,9 @@ def verify(text: str, schema: Schema) -> Any:
 
 def broken_bound(value: Any, schema: Schema) -> str:
     """Where in ``value`` which bound of ``schema`` is broken; empty where none is."""
+    package = jsonschema()
     from referencing.exceptions import Unresolvable
 
-    package = jsonschema()
     token = _followed.set(0)
     try:
         error = next(_validator(package, schema).iter_errors(value), None)

@@ -11,10 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from chinese_alpaca_rag.cli import checks, memory
-from chinese_alpaca_rag.cli.checks import EXTRAS, REQUIRED
+from chinese_alpaca_rag.cli import model_checks
+from chinese_alpaca_rag.cli.packages import EXTRAS, REQUIRED
+from chinese_alpaca_rag.family import memory, preflight
+from chinese_alpaca_rag.family.catalogue import find_model
 from tests.cli.conftest import ROOT, Alpaca, Done
-from tests.toy_family import ToyCheckpoint
+from tests.family.hf_folders import config_of, write_hf
+from tests.toy_family import ToyCheckpoint, build_toy_family
+from tests.toy_tokenizer import toy_tokenizer_model
 
 
 def state(done: Done, name: str) -> str:
@@ -30,7 +34,8 @@ def test_the_packages_are_those_of_the_project_file() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
     def names(requirements: list[str]) -> set[str]:
-        return {re.split(r"[\[<>=!~ ;]", requirement)[0] for requirement in requirements}
+        found = {re.split(r"[\[<>=!~ ;]", requirement)[0] for requirement in requirements}
+        return found - {"chinese-alpaca-rag"}  # an extra that stands on another
 
     assert set(REQUIRED) == names(project["dependencies"])
     extras = {extra: names(each) for extra, each in project["optional-dependencies"].items() if extra != "all"}
@@ -86,11 +91,66 @@ def test_a_broken_library_is_a_problem(alpaca: Alpaca, library: Path) -> None:
     assert check(done, "library")["hint"]
 
 
+def model_states(done: Done) -> dict[str, str]:
+    return {each["name"]: each["state"] for each in done.document["checks"] if each["name"].startswith("model")}
+
+
 def test_a_model_is_looked_at_without_being_loaded(alpaca: Alpaca, toys: ToyCheckpoint) -> None:
     for path in (toys.gguf, toys.hf):
         done = alpaca("doctor", "--model", path, "--window", "1K", "--json")
-        assert (done.code, state(done, "model")) == (0, "ok")
-        assert "1,024 tokens" in check(done, "model")["detail"]
+        assert done.code == 0
+        states = model_states(done)
+        del states["models"]
+        assert states == {
+            "model": "hint",
+            "model-kind": "ok",
+            "model-tokenizer": "ok",
+            "model-window": "ok",
+            "model-memory": "ok",
+        }
+        assert "not in the catalogue" in check(done, "model")["detail"]
+        assert "template alpaca-2" in check(done, "model-kind")["detail"]
+        assert "1,024 pieces" in check(done, "model-tokenizer")["detail"]
+        assert "1,024 tokens" in check(done, "model-window")["detail"]
+        assert "1,024 tokens" in check(done, "model-memory")["detail"]
+
+
+def test_every_kv_type_is_predicted(alpaca: Alpaca, toys: ToyCheckpoint) -> None:
+    detail = check(alpaca("doctor", "--model", toys.gguf, "--json"), "model-memory")["detail"]
+    for words in ("f16: weights", "q8_0", "q4_0", "longest windows that fit", "18,432"):
+        assert words in detail
+    for language, words in (("zh", "所需内存"), ("en", "memory needed")):
+        assert words in alpaca("doctor", "--model", toys.gguf, language=language).out
+
+
+def test_a_model_of_the_catalogue_is_named(alpaca: Alpaca, tmp_path: Path) -> None:
+    folder = write_hf(tmp_path / "chinese-alpaca-2-7b-16k", config_of(find_model("chinese-alpaca-2-7b-16k")))
+    done = alpaca("doctor", "--model", folder, "--json")
+    assert state(done, "model") == "ok"
+    assert "chinese-alpaca-2-7b-16k" in check(done, "model")["detail"]
+    assert "linear ×4" in check(done, "model-window")["detail"]
+    assert (done.code, state(done, "model-tokenizer")) == (1, "problem"), "the toy's tokenizer is not the 7B's"
+
+
+def test_a_window_out_of_reach_is_a_problem(alpaca: Alpaca, toys: ToyCheckpoint) -> None:
+    done = alpaca("doctor", "--model", toys.gguf, "--window", "64K", "--json")
+    assert (done.code, state(done, "model-window")) == (1, "problem")
+    assert "--window 18432" in check(done, "model-window")["hint"]
+
+
+def test_a_base_model_is_pointed_out(alpaca: Alpaca, tmp_path: Path) -> None:
+    base = build_toy_family(tmp_path, tokenizer_model=toy_tokenizer_model(), kind="base")
+    done = alpaca("doctor", "--model", base.gguf, "--json")
+    assert (done.code, state(done, "model-kind")) == (0, "hint")
+    assert "chat model" in check(done, "model-kind")["hint"]
+
+
+def test_a_model_that_is_not_here_is_predicted_from_its_card(alpaca: Alpaca) -> None:
+    done = alpaca("doctor", "--model", "chinese-alpaca-2-7b-16k", "--json")
+    assert (done.code, state(done, "model")) == (1, "problem")
+    assert "hf download" in check(done, "model")["hint"]
+    assert "16,384 tokens" in check(done, "model-memory")["detail"]
+    assert "q4_k 12 GiB" in check(done, "model-memory")["detail"]
 
 
 def test_a_model_that_cannot_be_opened_is_a_problem(alpaca: Alpaca, tmp_path: Path) -> None:
@@ -104,17 +164,23 @@ def test_a_model_that_cannot_be_opened_is_a_problem(alpaca: Alpaca, tmp_path: Pa
 def test_a_model_without_its_package_is_a_problem(
     alpaca: Alpaca, toys: ToyCheckpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checks, "_installed", lambda packages: ([], [*packages]) if "torch" in packages else ([], []))
+    monkeypatch.setattr(
+        model_checks, "installed", lambda packages: ([], [*packages]) if "torch" in packages else ([], [])
+    )
     done = alpaca("doctor", "--model", toys.hf, "--json")
     assert (done.code, state(done, "model")) == (1, "problem")
     assert "chinese-alpaca-rag[hf]" in check(done, "model")["hint"]
 
 
-def test_too_little_memory_is_a_hint(alpaca: Alpaca, toys: ToyCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "available_memory", lambda: 10_000)
+def test_too_little_memory_is_a_problem(alpaca: Alpaca, toys: ToyCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_checks, "_has_gpu", lambda: False)
+    monkeypatch.setattr(preflight, "available_memory", lambda: 4_000_000)
     done = alpaca("doctor", "--model", toys.gguf, "--json")
-    assert (done.code, state(done, "model")) == (0, "hint")
-    assert "9.77 KiB" in check(done, "model")["hint"]
+    assert (done.code, state(done, "model-memory")) == (1, "problem")
+    assert "0.00373 GiB are available" in check(done, "model-memory")["detail"]
+    assert re.search(r"window=\d+, kv_type='q4_0'", check(done, "model-memory")["hint"])
+    monkeypatch.setattr(model_checks, "_has_gpu", lambda: True)
+    assert state(alpaca("doctor", "--model", toys.gguf, "--json"), "model-memory") == "hint"
 
 
 def test_tracing_that_is_allowed_is_pointed_out(alpaca: Alpaca, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 
 from chinese_alpaca_rag.cli.memory import in_bytes
-from chinese_alpaca_rag.family.catalogue import CATALOGUE, ModelCard
+from chinese_alpaca_rag.family.catalogue import CATALOGUE, ModelCard, find_model
 from chinese_alpaca_rag.family.rope import plan_rope
+from chinese_alpaca_rag.family.serving import serving_command
 from tests.cli.conftest import Alpaca
+from tests.toy_family import ToyCheckpoint
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
@@ -102,3 +105,41 @@ def test_an_unknown_name_gives_the_nearest(alpaca: Alpaca) -> None:
 )
 def test_bytes_in_words(count: float, words: str) -> None:
     assert in_bytes(count) == words
+
+
+@pytest.mark.parametrize("engine", ["vllm", "llama-server", "llama-cpp-python"])
+def test_the_command_that_starts_a_server(alpaca: Alpaca, engine: str) -> None:
+    asked = ("models", "command", "chinese-alpaca-2-7b-16k", "--window", "24K", "--engine", engine)
+    told = alpaca(*asked, "--json").document
+    expected = serving_command(find_model("chinese-alpaca-2-7b-16k"), 24576, engine=engine)
+    assert told["arguments"] == shlex.split(told["command"]) == expected
+    assert (told["model"], told["window"], told["engine"]) == ("chinese-alpaca-2-7b-16k", 24576, engine)
+    # One line, whatever the terminal's width, ready to paste.
+    assert alpaca(*asked).out == told["command"] + "\n"
+
+
+def test_a_server_for_a_file(alpaca: Alpaca, toys: ToyCheckpoint) -> None:
+    done = alpaca("models", "command", toys.gguf, "--kv-type", "q8_0", "--port", "9000", "--json").document
+    assert done["arguments"][:3] == ["llama-server", "--model", str(toys.gguf)]
+    assert {"9000", "q8_0"} <= set(done["arguments"])
+    arguments = alpaca("models", "command", toys.hf, "-e", "vllm", "--json").document["arguments"]
+    assert arguments[arguments.index("serve") + 1] == str(toys.hf)
+    assert "HF_HUB_OFFLINE=1" in arguments
+    refused = alpaca("models", "command", toys.gguf, "--engine", "vllm", "--json")
+    assert (refused.code, refused.error["type"]) == (2, "WrongUsageError")
+    assert "llama-server" in refused.error["hint"]
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "hint"),
+    [
+        (("--window", "64K"), "WindowUnreachableError", "chinese-alpaca-2-7b-64k"),
+        (("--engine", "ollama"), "WrongUsageError", "vllm"),
+        (("--port", "http"), "WrongUsageError", "8080"),
+        (("--port", "99999"), "WrongUsageError", "65535"),
+    ],
+)
+def test_servers_that_cannot_be(alpaca: Alpaca, options: tuple[str, ...], kind: str, hint: str) -> None:
+    refused = alpaca("models", "command", "chinese-alpaca-2-7b", *options, "--json")
+    assert (refused.code, refused.error["type"]) == (2, kind)
+    assert hint in refused.error["hint"]

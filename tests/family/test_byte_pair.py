@@ -179,6 +179,7 @@ def changed(path: str, value: object) -> Callable[[dict[str, Any]], None]:
         changed("model/vocab/知", 757),
         changed("model/vocab/\ud800", 757),
         changed("model/merges", None),
+        changed("model/merges", []),
         changed("model/merges", ["a"]),
         changed("model/merges", [["a", "b", "c"]]),
         changed("model/merges", [["a", 1]]),

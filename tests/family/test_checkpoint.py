@@ -289,19 +289,6 @@ def test_a_tokenizer_of_another_generation_is_refused(tmp_path: Path) -> None:
     assert checkpoint_tokenizer(padded).vocabulary_size == 1024
 
 
-def test_llama_3_says_that_it_is_not_supported_yet(tmp_path: Path) -> None:
-    card = find_model("llama-3-chinese-8b-instruct")
-    folder = write_hf(tmp_path / card.name, config_of(card), tokenizer=False)
-    (folder / "tokenizer.json").write_text("{}")
-    for checkpoint in (
-        read_checkpoint(folder),
-        read_checkpoint(write_gguf(tmp_path / "llama-3.gguf", tokenizer__ggml__model="gpt2")),
-    ):
-        assert checkpoint.card.generation == 3
-        with pytest.raises(CheckpointError, match="chinese-alpaca-2-7b"):
-            checkpoint_tokenizer(checkpoint)
-
-
 def test_a_folder_without_tokenizer(tmp_path: Path) -> None:
     checkpoint = read_checkpoint(write_hf(tmp_path / "mine", config_of(TOY), tokenizer=False))
     with pytest.raises(CheckpointError, match=r"tokenizer\.model"):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from decimal import Decimal, localcontext
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +17,12 @@ from chinese_alpaca_rag.family.rope import RopePlan, plan_rope
 PLAIN = find_model("chinese-alpaca-2-7b")
 LINEAR = find_model("chinese-alpaca-2-7b-16k")
 YARN = find_model("chinese-alpaca-2-7b-64k")
+FIRST = find_model("chinese-alpaca-plus-7b")
 WINDOWS = [(PLAIN, n) for n in (1, 2048, 4096, 4097, 6000, 8192, 12288, 18432)] + [
     (LINEAR, n) for n in (4096, 16384, 16385, 20000, 24576, 32768)
 ]
+# Every window from 4K to 32K in steps of 1K, on each model that NTK carries there.
+WINDOWS += [(card, n) for card in (FIRST, PLAIN, LINEAR) for n in range(4096, 32769, 1024) if n <= card.reach]
 
 
 def family_angles(
@@ -54,6 +58,19 @@ def test_angles_are_the_family_programs(card: ModelCard, window: int) -> None:
     np.testing.assert_allclose((window - 1) * inverse, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("card", "window"), [(card, n) for card, n in WINDOWS if n > card.window], ids=lambda value: str(value)[:40]
+)
+def test_thetas_are_the_formulas_in_exact_arithmetic(card: ModelCard, window: int) -> None:
+    # alpha is a quotient of whole numbers; only the power is rounded, once, to 50 digits.
+    with localcontext() as context:
+        context.prec = 50
+        alpha = Decimal(2 * window) / card.window - 1
+        theta = Decimal(str(card.theta)) * alpha ** (Decimal(card.head_dim) / (card.head_dim - 2))
+    assert plan_rope(card, window).theta == pytest.approx(float(theta), rel=1e-6)
+    assert plan_rope(card, window).alpha == pytest.approx(float(alpha), rel=1e-12)
+
+
 def test_known_thetas() -> None:
     assert plan_rope(PLAIN, 8192).alpha == 3.0
     assert plan_rope(PLAIN, 8192).theta == pytest.approx(10000 * 3 ** (128 / 126), rel=1e-12)
@@ -69,6 +86,39 @@ def test_the_trained_window_needs_no_stretch(card: ModelCard) -> None:
         assert plan.window == (window or card.window)
         assert (plan.theta, plan.alpha) == (card.theta, 1.0)
         assert (plan.linear_factor, plan.yarn_factor) == (card.linear_factor, card.yarn_factor)
+
+
+def claimed_and_beyond(card: ModelCard) -> list[int]:
+    """The trained window, its half, its doubles up to the reach, the reach, and twice that."""
+    doubles = [card.window * 2**power for power in range(1, 6) if card.window * 2**power < card.reach]
+    return [card.window // 2, card.window, *doubles, card.reach, 2 * card.reach]
+
+
+@pytest.mark.parametrize("card", CATALOGUE, ids=lambda card: card.name)
+def test_every_model_has_a_plan_for_each_window_it_claims(card: ModelCard) -> None:
+    *claimed, beyond = claimed_and_beyond(card)
+    for window in claimed:
+        plan = plan_rope(card, window)
+        assert (plan.window, plan.original_window) == (window, card.original_window)
+        assert (plan.linear_factor, plan.yarn_factor) == (card.linear_factor, card.yarn_factor)
+        assert plan.alpha == max(1.0, window / (card.window / 2) - 1 if window > card.window else 1.0)
+        assert plan.theta >= card.theta
+        # Sayable to every backend, in finite numbers.
+        assert plan.for_transformers()["rope_theta"] == plan.for_llama_cpp()["rope_freq_base"] == plan.theta
+        assert plan.for_vllm()["rope_parameters"] == plan.for_transformers()
+    assert all(card.reach >= window for window in claimed)
+    with pytest.raises(WindowUnreachableError) as caught:
+        plan_rope(card, beyond)
+    reaching = [other for other in CATALOGUE if other.kind == card.kind and other.reach >= beyond]
+    assert f"--window {card.reach}" in caught.value.hint.en
+    if not reaching:
+        assert beyond > 65536
+        assert "no model of the family" in caught.value.hint.en
+    else:
+        named = [other for other in reaching if other.name in caught.value.hint.en]
+        assert named
+        for other in named:
+            assert plan_rope(other, beyond).window == beyond
 
 
 @given(st.integers(4097, 18432))

@@ -32,6 +32,16 @@ def toy_base(tmp_path_factory: pytest.TempPathFactory) -> ToyCheckpoint:
 
 
 @pytest.fixture(scope="session")
+def toy_closing(tmp_path_factory: pytest.TempPathFactory) -> ToyCheckpoint:
+    """A plain 4K chat model that likes to close what it opened: JSON held to a schema then comes to an end."""
+    return build_toy_family(
+        tmp_path_factory.mktemp("closing"),
+        tokenizer_model=toy_tokenizer_model(),
+        favoured={'"': 2.5, "}": 1.5, "]": 1.5},
+    )
+
+
+@pytest.fixture(scope="session")
 def one_thread() -> None:
     """Models this small gain nothing from a second thread, and lose much where the tests share the machine."""
     import torch

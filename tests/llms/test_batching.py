@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from langchain_core.runnables import RunnableLambda
 from chinese_alpaca_rag.family.catalogue import FAMILY_SAMPLING, Sampling
 from chinese_alpaca_rag.llms.backend import Backend, next_logits
 from chinese_alpaca_rag.llms.batching import groups
+from chinese_alpaca_rag.llms.cancellation import Cancellation
 from chinese_alpaca_rag.llms.chat import ChatAlpaca
 from chinese_alpaca_rag.llms.request import Request
 from chinese_alpaca_rag.llms.rows import prefill_rows, shared_beginning
@@ -56,7 +56,7 @@ def test_rows_have_the_logits_of_single_sequences(open_model: OpenModel) -> None
     backend: Backend = model._opened()  # type: ignore[attr-defined]
     prompts = [list(model.render([HumanMessage(question)]).ids) for question in QUESTIONS[:4]]
     expected = [next_logits(backend, ids) for ids in prompts]
-    assert prefill_rows(backend, prompts, threading.Event()) is not None
+    assert prefill_rows(backend, prompts, Cancellation()) is not None
     for row, logits in enumerate(expected):
         assert np.abs(backend.row_logits(row) - logits).max() < NEAR
 
@@ -77,7 +77,7 @@ def test_after_rows_the_shared_beginning_is_still_held(open_model: OpenModel) ->
     backend: Backend = model._opened()  # type: ignore[attr-defined]
     prompts = [list(model.render([HumanMessage(question)]).ids) for question in QUESTIONS[:3]]
     for going_on in ([0], [1, 2], [2]):
-        prefill_rows(backend, prompts, threading.Event())
+        prefill_rows(backend, prompts, Cancellation())
         backend.reorder(going_on)
         backend.extend([[300]] * len(going_on))
         assert backend.keep(prompts[1]) == shared_beginning(prompts)
@@ -101,7 +101,7 @@ def test_every_token_of_a_batch_is_as_likely_alone(open_model: OpenModel) -> Non
     """Where rounding lets two tokens of one likelihood change places, the one chosen is still that likely."""
     model = open_model(max_tokens=24, temperature=0, repetition_penalty=1.0, logprobs=True)
     requests = [model._prepare([HumanMessage(question)], None, {}) for question in QUESTIONS]
-    for answer in model._answers_to(requests, threading.Event()):  # type: ignore[attr-defined]
+    for answer in model._answers_to(requests, Cancellation()):  # type: ignore[attr-defined]
         ids = list(answer.request.ids)
         assert answer.logprobs
         for chosen in answer.logprobs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from langchain_core.messages import HumanMessage, SystemMessage
 from transformers import LogitsProcessorList, UnbatchedClassifierFreeGuidanceLogitsProcessor
 
 from chinese_alpaca_rag.errors import WrongUsageError
+from chinese_alpaca_rag.llms.cancellation import Cancellation
 from chinese_alpaca_rag.llms.sampling import guided, log_softmax
 from tests.llms.conftest import OpenModel
 from tests.llms.test_answers import long_question
@@ -51,7 +51,7 @@ def test_beams_find_what_transformers_finds(open_hf: OpenModel, beams: int, toke
 def test_a_beams_score_is_the_mean_log_probability_of_its_ids(open_model: OpenModel) -> None:
     model: Any = open_model(max_tokens=10, num_beams=5, **PLAIN)
     request = model._prepare([HumanMessage(QUESTION)], None, {})
-    best = model._answer_to(request, threading.Event())._search(model._opened())
+    best = model._answer_to(request, Cancellation())._search(model._opened())
     ids, logprobs = list(request.ids), []
     for index in best.ids:
         logprobs.append(log_softmax(model.next_token_logits(ids))[index])
@@ -95,7 +95,7 @@ def test_guidance_follows_its_formula_on_every_backend(open_model: OpenModel) ->
     model: Any = open_model(max_tokens=10, guidance_scale=2.0, logprobs=True, **PLAIN)
     for negative in ("你是一个粗鲁的助手。", None):
         request = model._prepare([HumanMessage(QUESTION)], None, {"negative_prompt": negative})
-        answer = model._answer_to(request, threading.Event())
+        answer = model._answer_to(request, Cancellation())
         text = "".join(answer.pieces())
         rows = [list(request.ids), list(request.guidance.ids)]
         for chosen in answer.logprobs:
@@ -148,4 +148,3 @@ def test_rows_that_do_not_fit_the_context_are_refused_or_shortened(open_gguf: Op
     assert answer.usage_metadata["output_tokens"] == (256 - prompt) // 8
     with pytest.raises(ContextOverflowError, match="256"):
         model.invoke(long_question(model, 250), num_beams=8)
-

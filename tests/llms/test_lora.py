@@ -29,7 +29,7 @@ from chinese_alpaca_rag.llms.llama_cpp_loading import (
 )
 from chinese_alpaca_rag.llms.transformers_loading import load_transformers
 from tests.toy_family import ToyCheckpoint, build_toy_family
-from tests.toy_lora import PREFIX, ToyLora, build_toy_lora
+from tests.toy_lora import ALL_TARGETS, PREFIX, ToyLora, build_toy_lora
 from tests.toy_tokenizer import toy_tokenizer_model
 
 IDS = [1, *np.random.default_rng(7).integers(259, 1024, 120).tolist()]
@@ -190,7 +190,11 @@ def test_a_tied_output_layer_takes_no_vocabulary(tmp_path: Path, toy: ToyCheckpo
 # llama.cpp.
 
 
-def test_llama_cpp_computes_what_transformers_do(toy: ToyCheckpoint, lora: ToyLora, one_thread: None) -> None:
+@pytest.mark.parametrize("targets", [ALL_TARGETS, ["k_proj", "lm_head"]])
+def test_llama_cpp_computes_what_transformers_do(
+    targets: list[str], toy: ToyCheckpoint, tmp_path: Path, one_thread: None
+) -> None:
+    lora = build_toy_lora(tmp_path, toy, targets=targets)
     wanted = logits_of(toy.hf, lora.hf)[-1]
     with llama_cpp_context(toy.gguf, [lora.gguf]) as (lib, context, adapters):
         plain = last_logits(lib, context)

@@ -52,7 +52,9 @@ def test_what_can_be_drawn_is_what_transformers_would_draw_from(
     possible = set(torch.isfinite(scores).nonzero().flatten().tolist())
 
     best = sampler._best_ids(penalised(logits, sampler._recent, sampler._sampling.repetition_penalty))
-    drawn = {sampler._draw(penalised(logits, sampler._recent, sampler._sampling.repetition_penalty)) for _ in range(200)}
+    drawn = {
+        sampler._draw(penalised(logits, sampler._recent, sampler._sampling.repetition_penalty)) for _ in range(200)
+    }
     assert drawn <= possible
     if top_k:
         assert len(best) == min(top_k, 30)
@@ -95,10 +97,14 @@ def test_the_penalty_looks_back_64_ids_and_at_each_once() -> None:
     logits = np.array([2.0, 1.9, -1.0], dtype=np.float32)
     sampler = Sampler(sampling(temperature=0, repetition_penalty=1.5), seed=None)
     assert [sampler.choose(logits) for _ in range(3)] == [0, 1, 0]
-    assert penalised(logits, sampler._recent, sampler._sampling.repetition_penalty) == pytest.approx(np.array([2.0 / 1.5, 1.9 / 1.5, -1.0]))
+    assert penalised(logits, sampler._recent, sampler._sampling.repetition_penalty) == pytest.approx(
+        np.array([2.0 / 1.5, 1.9 / 1.5, -1.0])
+    )
     for _ in range(64):
         sampler.choose(np.array([0.0, 0.0, 9.0], dtype=np.float32))
-    assert penalised(logits, sampler._recent, sampler._sampling.repetition_penalty) == pytest.approx(np.array([2.0, 1.9, -1.5]))
+    assert penalised(logits, sampler._recent, sampler._sampling.repetition_penalty) == pytest.approx(
+        np.array([2.0, 1.9, -1.5])
+    )
     assert logits.tolist() == pytest.approx([2.0, 1.9, -1.0])
 
 

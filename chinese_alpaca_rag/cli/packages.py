@@ -1,0 +1,44 @@
+"""The packages that the kit and its extras are made of, and which of them are installed."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+#: What pyproject.toml names for the package itself and for each extra.
+REQUIRED = (
+    "charset-normalizer",
+    "httpx",
+    "langchain-core",
+    "numpy",
+    "psutil",
+    "pydantic",
+    "pypdfium2",
+    "rich",
+    "selectolax",
+    "sentencepiece",
+    "typer",
+)
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "office": ("unstructured",),
+    "gguf": ("llama-cpp-python", "llguidance", "jsonschema", "tokenizers"),
+    "hf": ("transformers", "torch", "safetensors", "accelerate", "peft", "llguidance", "jsonschema", "tokenizers"),
+    "cuda": ("bitsandbytes",),
+    "dense": ("sentence-transformers", "faiss-cpu", "chromadb", "torch"),
+    "server": ("starlette", "uvicorn"),
+}
+
+
+def installed(packages: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """The packages that are installed, each with its version, and those that are not."""
+    found, missing = [], []
+    for package in packages:
+        try:
+            found.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            missing.append(package)
+    return found, missing
+
+
+def install(extra: str) -> str:
+    """The command that installs ``extra``."""
+    return f"pip install 'chinese-alpaca-rag[{extra}]'"
