@@ -33,7 +33,11 @@ class Backend(Protocol):
 
     @property
     def capacity(self) -> int | None:
-        """The tokens that all rows hold together, what they share counted once; ``None`` is no fixed number."""
+        """The tokens that all rows can hold together; ``None`` is no known number."""
+
+    @property
+    def shares_cells(self) -> bool:
+        """Whether what rows have in common is held, and counts, once for all of them."""
 
     @property
     def vocabulary(self) -> int:

@@ -81,29 +81,36 @@ def _write_side_by_side(
         backend.extend([[index] for index in chosen])
 
 
-def groups(requests: Sequence[Request], most: int, capacity: int | None) -> list[list[int]]:
+def groups(
+    requests: Sequence[Request], most: int, capacity: int | None, *, shares_cells: bool = True
+) -> list[list[int]]:
     """The places of ``requests`` that can be answered together, in order: at most ``most``, and all in ``capacity``.
 
-    ``capacity`` is in tokens and holds prompts and longest replies, the common beginning counted once.
+    ``capacity`` is in tokens and holds prompts and longest replies, the common beginning once where
+    ``shares_cells``.
     """
     found: list[list[int]] = []
     for place in range(len(requests)):
         group = [*(found[-1] if found else []), place]
-        if found and len(group) <= most and _fits([requests[member] for member in group], capacity):
+        fits = len(group) <= most and _fits([requests[member] for member in group], capacity, shares_cells)
+        if found and fits:
             found[-1] = group
         else:
             found.append([place])
     return found
 
 
-def _fits(requests: Sequence[Request], capacity: int | None) -> bool:
+def _fits(requests: Sequence[Request], capacity: int | None, shares_cells: bool) -> bool:
     if any(request.guidance is not None or request.beams > 1 for request in requests):
         return False
     if capacity is None:
         return True
+    lengths = [len(request.ids) + request.sampling.max_tokens for request in requests]
+    if not shares_cells:
+        # Shorter rows are padded to the longest.
+        return len(requests) * max(lengths) <= capacity
     shared = shared_beginning([request.ids for request in requests])
-    own = sum(len(request.ids) - shared + request.sampling.max_tokens for request in requests)
-    return shared + own <= capacity
+    return sum(lengths) - shared * (len(requests) - 1) <= capacity
 
 
 class Gathering:

@@ -14,9 +14,11 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from chinese_alpaca_rag.family.checkpoint import Checkpoint
+from chinese_alpaca_rag.family.preflight import require_memory
 from chinese_alpaca_rag.family.rope import RopePlan
 from chinese_alpaca_rag.llms.completion import Alpaca
 from chinese_alpaca_rag.llms.gguf_backend import MAX_ROWS, KvType, LlamaCppBackend, context_length
+from chinese_alpaca_rag.llms.llama_cpp_loading import library
 from chinese_alpaca_rag.llms.local import LocalModel
 from chinese_alpaca_rag.llms.local_chat import LocalChat
 from chinese_alpaca_rag.llms.processors import physical_cores
@@ -45,6 +47,14 @@ class GgufModel(LocalModel):
     """Is told 0.0 to 1.0 while weights load; what it raises stops the loading and is raised by the call."""
 
     def _load(self, checkpoint: Checkpoint, plan: RopePlan) -> LlamaCppBackend:
+        require_memory(
+            checkpoint,
+            plan,
+            kv_type=self.kv_type,
+            n_gpu_layers=self.n_gpu_layers if library().llama_supports_gpu_offload() else 0,
+            mapped=self.use_mmap,
+            locked=self.use_mlock,
+        )
         return LlamaCppBackend(
             checkpoint.path,
             plan,

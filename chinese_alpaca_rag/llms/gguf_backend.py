@@ -44,6 +44,7 @@ class LlamaCppBackend:
 
     batch = _BATCH
     max_rows = MAX_ROWS
+    shares_cells = True
 
     def __init__(
         self,

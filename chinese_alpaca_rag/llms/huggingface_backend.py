@@ -8,14 +8,15 @@ from typing import Any, Final
 import numpy as np
 
 from chinese_alpaca_rag.errors import ModelError
+from chinese_alpaca_rag.family.memory import available_memory
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.llms.backend import Logits, common_prefix
 from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped
 from chinese_alpaca_rag.llms.growing_cache import growing_cache
 
 MAX_ROWS: Final = 64
-_CPU_BATCH: Final = 512
-_GPU_BATCH: Final = 2048
+CPU_BATCH: Final = 512
+GPU_BATCH: Final = 2048
 
 
 class TransformersBackend:
@@ -26,7 +27,7 @@ class TransformersBackend:
     """
 
     max_rows = MAX_ROWS
-    capacity = None
+    shares_cells = False
 
     def __init__(self, model: Any) -> None:
         import torch
@@ -34,7 +35,7 @@ class TransformersBackend:
         self._torch = torch
         self._model: Any = model
         self._device = model.device
-        self.batch = _CPU_BATCH if self._device.type == "cpu" else _GPU_BATCH
+        self.batch = CPU_BATCH if self._device.type == "cpu" else GPU_BATCH
         self.vocabulary = int(model.config.vocab_size)
         self._cache: Any = growing_cache()
         self._held: list[int] = []
@@ -44,6 +45,15 @@ class TransformersBackend:
         self._cancelled = Cancellation()
         for layer in model.model.layers:
             layer.register_forward_pre_hook(self._stop_when_called_off)
+
+    @property
+    def capacity(self) -> int | None:
+        """See ``Backend.capacity``: what half of the memory that is free now holds, beside what is held already."""
+        free = self._torch.cuda.mem_get_info(self._device)[0] if self._device.type == "cuda" else available_memory()
+        config = self._model.config
+        width = config.num_key_value_heads * (config.hidden_size // config.num_attention_heads)
+        token = 2 * config.num_hidden_layers * width * self._model.dtype.itemsize
+        return None if free is None else free // 2 // token
 
     def watch(self, cancelled: Cancellation) -> None:
         """See ``Backend.watch``. Before each layer the event is looked at."""

@@ -179,7 +179,8 @@ class LocalModel(FamilyModel):
         answers: list[Answer] = []
         with self._alone():
             backend = self._opened()
-            places = groups(requests, min(self.batch_size, backend.max_rows), backend.capacity)
+            most = min(self.batch_size, backend.max_rows)
+            places = groups(requests, most, backend.capacity, shares_cells=backend.shares_cells)
         for group in places:
             members = [requests[place] for place in group]
             if len(members) == 1 or cancelled.is_set():

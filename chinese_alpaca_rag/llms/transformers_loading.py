@@ -17,8 +17,10 @@ from typing import Any, Final, Literal
 from chinese_alpaca_rag.errors import AlpacaRagError, CheckpointError, MissingExtraError, ModelError, WrongUsageError
 from chinese_alpaca_rag.family.adapter import Adapter, adapted, read_adapter
 from chinese_alpaca_rag.family.checkpoint import Checkpoint, read_checkpoint
+from chinese_alpaca_rag.family.preflight import require_memory
 from chinese_alpaca_rag.family.rope import RopePlan
 from chinese_alpaca_rag.language import Words
+from chinese_alpaca_rag.llms.huggingface_backend import CPU_BATCH, GPU_BATCH
 from chinese_alpaca_rag.llms.loading_progress import Progress, silent_bars
 from chinese_alpaca_rag.llms.lora_merging import merge_adapter
 from chinese_alpaca_rag.llms.torch_devices import DeviceMap, find_device, placement
@@ -89,6 +91,8 @@ def load_transformers(
         "device_map": placement(torch, device_map, place),
         **_quantized(torch, transformers, quantization, device=place, device_map=device_map, dtype=weight_type),
     }
+    if device_map is None or place.type == "cpu":
+        _require_memory(torch, checkpoint, plan, device=place, dtype=weight_type, quantization=quantization)
     progress = Progress(on_progress)
     try:
         progress.report(0.0)
@@ -105,6 +109,27 @@ def load_transformers(
         if problem is progress.raised or isinstance(problem, AlpacaRagError) or not isinstance(problem, Exception):
             raise
         raise _translated(torch, folder, problem) from problem
+
+
+def _require_memory(
+    torch: Any,
+    checkpoint: Checkpoint,
+    plan: RopePlan,
+    *,
+    device: Any,
+    dtype: Any,
+    quantization: Quantization | None,
+) -> None:
+    """Raise ``NotEnoughMemoryError`` where weights and window do not fit the one device."""
+    on_gpu = device.type == "cuda"
+    require_memory(
+        checkpoint,
+        plan,
+        dtype=str(dtype).removeprefix("torch."),  # type: ignore[arg-type]  # one of the names of TorchType
+        quantization=quantization,
+        available=int(torch.cuda.mem_get_info(device)[0]) if on_gpu else None,
+        batch=GPU_BATCH if on_gpu else CPU_BATCH,
+    )
 
 
 def libraries() -> tuple[Any, Any]:

@@ -100,7 +100,7 @@ def test_a_batch_gives_what_single_calls_give(open_hf: OpenModel, fields: dict[s
 def test_every_token_of_a_batch_is_as_likely_alone(open_model: OpenModel) -> None:
     """Where rounding lets two tokens of one likelihood change places, the one chosen is still that likely."""
     model = open_model(max_tokens=24, temperature=0, repetition_penalty=1.0, logprobs=True)
-    requests = [model._prepare([HumanMessage(question)], None, {}) for question in QUESTIONS]
+    requests = [model._prepare([HumanMessage(question)], None, {})[1] for question in QUESTIONS]
     for answer in model._answers_to(requests, Cancellation()):  # type: ignore[attr-defined]
         ids = list(answer.request.ids)
         assert answer.logprobs

@@ -50,7 +50,7 @@ def test_beams_find_what_transformers_finds(open_hf: OpenModel, beams: int, toke
 
 def test_a_beams_score_is_the_mean_log_probability_of_its_ids(open_model: OpenModel) -> None:
     model: Any = open_model(max_tokens=10, num_beams=5, **PLAIN)
-    request = model._prepare([HumanMessage(QUESTION)], None, {})
+    _, request = model._prepare([HumanMessage(QUESTION)], None, {})
     best = model._answer_to(request, Cancellation())._search(model._opened())
     ids, logprobs = list(request.ids), []
     for index in best.ids:
@@ -94,7 +94,7 @@ def test_guidance_follows_its_formula_on_every_backend(open_model: OpenModel) ->
     """Step by step from the logits of two whole prompts; also with no negative prompt, and in a stream."""
     model: Any = open_model(max_tokens=10, guidance_scale=2.0, logprobs=True, **PLAIN)
     for negative in ("你是一个粗鲁的助手。", None):
-        request = model._prepare([HumanMessage(QUESTION)], None, {"negative_prompt": negative})
+        _, request = model._prepare([HumanMessage(QUESTION)], None, {"negative_prompt": negative})
         answer = model._answer_to(request, Cancellation())
         text = "".join(answer.pieces())
         rows = [list(request.ids), list(request.guidance.ids)]
