@@ -15,6 +15,8 @@ from chinese_alpaca_rag.llms.request import Constraint
 _JSON: Final = "answer--json"
 _FREE: Final = "answer--free"
 _ANY: Final = "answer--any ::= [^\\x00]"
+_ANY_CHARACTER: Final = r'char ::= [^"\\] |'
+_NO_CONTROL_CHARACTER: Final = r'char ::= [^"\\\x00-\x1F\x7F] |'
 _ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -49,7 +51,8 @@ def _of_schema(schema: dict[str, Any]) -> str:
     converter = Converter(prop_order={}, allow_fetch=False, dotall=False, raw_pattern=False)
     try:
         converter.visit(converter.resolve_refs(json.loads(json.dumps(schema)), "schema"), "")
-        return str(converter.format_grammar())
+        # Its texts may hold raw line ends and other control characters, which JSON's may not.
+        return str(converter.format_grammar()).replace(_ANY_CHARACTER, _NO_CONTROL_CHARACTER)
     except Exception as problem:  # a converter with many ways to fail, given a foreign document
         raise WrongUsageError(
             Words(
