@@ -37,7 +37,11 @@ def open_model(session: Session) -> BaseChatModel:
     from chinese_alpaca_rag.llms.factory import chat_alpaca
 
     session.output.status(Words(zh="正在准备模型……", en="Preparing the model …").text())
-    return chat_alpaca(settings.model, window=settings.window, models_dir=settings.models)
+
+    def loaded(done: float) -> None:
+        session.output.status(Words(zh=f"正在加载模型 {done:.0%}", en=f"Loading the model: {done:.0%}").text())
+
+    return chat_alpaca(settings.model, window=settings.window, models_dir=settings.models, on_progress=loaded)
 
 
 def follow(events: Iterator[Any], output: Output) -> Finished[Any]:

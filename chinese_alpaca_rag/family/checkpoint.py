@@ -280,8 +280,9 @@ def _single_gguf(folder: Path) -> Path:
                 en=f"{folder.name} is a LoRA adapter, which cannot be used alone.",
             ),
             hint=Words(
-                zh="请先与基座模型合并，或下载完整模型：alpaca-rag models list",
-                en="Merge it with its base model first, or fetch the full model: alpaca-rag models list",
+                zh="请指定基座模型，并用 lora_path= 加上适配器；或下载完整模型：alpaca-rag models list",
+                en="Name its base model and lay the adapter over it with lora_path=, or fetch the full model: "
+                "alpaca-rag models list",
             ),
         )
     raise CheckpointError(

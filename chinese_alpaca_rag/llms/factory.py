@@ -33,8 +33,10 @@ def chat_alpaca(
 
     ``window`` is in tokens (``None``: the trained one; the extractive reader has none and needs none).
     ``models_dir`` is where named weights are looked for first. ``options`` are fields of the class:
-    ``temperature``, ``max_tokens``, ``n_threads`` and so on; an unknown one is refused. Weights load
-    at the first call, but everything else is checked here. Raises ``UnknownModelError``,
+    ``temperature``, ``max_tokens``, ``n_threads``, ``lora_path`` and so on; an unknown one is refused. With
+    ``base_url`` the model is one at an OpenAI-compatible server, and only its tokenizer is looked for here
+    (``tokenizer_path`` says where it is). Weights load at the first call, but everything else is checked here.
+    Raises ``UnknownModelError``,
     ``NotAChatModelError``, ``WindowUnreachableError``, ``ModelNotFoundError`` or ``CheckpointError``.
     """
     if str(model) == EXTRACTIVE:
@@ -42,22 +44,37 @@ def chat_alpaca(
 
         return ExtractiveReader(**options)
     path = Path(model).expanduser()
-    if not path.exists():
-        folder = Path(models_dir or DEFAULT_MODELS_DIR).expanduser()
-        path = _find_weights(_named(str(model)), window, folder)
-    return _open(path, window, options)
+    folder = Path(models_dir or DEFAULT_MODELS_DIR).expanduser()
+    card = None if path.exists() else _named(str(model))
+    if options.get("base_url") is not None:
+        expected: dict[str, Any] = {"model": card.name} if card is not None else {}
+        if options.get("tokenizer_path") is None:
+            expected["tokenizer_path"] = path if card is None else _find_tokenizer(card, folder)
+        return _validated(_endpoint(), {"window": window, **options, **expected})
+    if card is not None:
+        path = _find_weights(card, window, folder)
+    return _validated(_class_for(path), {"model_path": path, "window": window, **options})
 
 
-def _open(path: Path, window: int | None, options: dict[str, Any]) -> BaseChatModel:
-    fields = {"model_path": path, "window": window, **options}
+def _class_for(path: Path) -> type[BaseChatModel]:
+    if header(path).format == "gguf":
+        from chinese_alpaca_rag.llms.gguf import ChatAlpacaGGUF
+
+        return ChatAlpacaGGUF
+    from chinese_alpaca_rag.llms.huggingface import ChatAlpacaHF
+
+    return ChatAlpacaHF
+
+
+def _endpoint() -> type[BaseChatModel]:
+    from chinese_alpaca_rag.llms.endpoint import ChatAlpacaEndpoint
+
+    return ChatAlpacaEndpoint
+
+
+def _validated(kind: type[BaseChatModel], fields: dict[str, Any]) -> BaseChatModel:
     try:
-        if header(path).format == "gguf":
-            from chinese_alpaca_rag.llms.gguf import ChatAlpacaGGUF
-
-            return ChatAlpacaGGUF.model_validate(fields)
-        from chinese_alpaca_rag.llms.huggingface import ChatAlpacaHF
-
-        return ChatAlpacaHF.model_validate(fields)
+        return kind.model_validate(fields)
     except ValidationError as problem:
         first = problem.errors()[0]
         name = ".".join(map(str, first["loc"]))
@@ -94,6 +111,23 @@ def _find_weights(card: ModelCard, window: int | None, models_dir: Path) -> Path
     raise _not_here(card, models_dir)
 
 
+def _find_tokenizer(card: ModelCard, models_dir: Path) -> Path:
+    """Where a tokenizer of ``card`` is, for a model whose weights are elsewhere."""
+    for place in (*_places_in(models_dir, card), *_places_in_hub_cache(card)):
+        if place.is_file() or _holds_tokenizer(place):
+            return place
+    file = "tokenizer.json" if card.generation == 3 else "tokenizer.model"
+    target = shlex.quote(str(models_dir / card.name))
+    source = card.hub or card.lora_hub
+    raise ModelNotFoundError(
+        Words(zh=f"本机没有 {card.name} 的分词器。", en=f"There is no tokenizer of {card.name} on this machine."),
+        hint=Words(
+            zh=f"请运行：hf download {source} {file} --local-dir {target}，或用 tokenizer_path= 指定。",
+            en=f"Run: hf download {source} {file} --local-dir {target}, or name one with tokenizer_path=.",
+        ),
+    )
+
+
 def _places_in(models_dir: Path, card: ModelCard) -> Iterator[Path]:
     """Where weights of ``card`` may lie in the models folder: a file, a folder by its name or by its hub name."""
     yield models_dir / f"{card.name}.gguf"
@@ -118,6 +152,10 @@ def _holds_weights(folder: Path) -> bool:
     return folder.is_dir() and any(any(folder.glob(pattern)) for pattern in ("*.gguf", "*.safetensors", "*.bin"))
 
 
+def _holds_tokenizer(folder: Path) -> bool:
+    return folder.is_dir() and any(any(folder.glob(name)) for name in ("tokenizer.model", "tokenizer.json", "*.gguf"))
+
+
 def _not_here(card: ModelCard, models_dir: Path) -> ModelNotFoundError:
     zh, en = "", ""
     target = shlex.quote(str(models_dir / card.name))
@@ -128,9 +166,10 @@ def _not_here(card: ModelCard, models_dir: Path) -> ModelNotFoundError:
         command = f"hf download {card.hub} --local-dir {target}"
         zh, en = f"请运行：{command}", f"Run: {command}"
     else:
-        zh = f"该模型只发布了 LoRA（{card.lora_hub}）：请先与 {card.lora_base} 合并，再用 --model 指定合并后的目录。"
+        zh = f"该模型只发布了 LoRA（{card.lora_hub}）：请先与 {card.lora_base} 合并，再用 --model 指定合并后的目录；"
+        zh += "在 Python 里也可以用 lora_path= 在加载时合并。"
         en = f"It was released as a LoRA only ({card.lora_hub}): merge it with {card.lora_base}, "
-        en += "then name the merged folder with --model."
+        en += "then name the merged folder with --model; in Python, lora_path= merges it while loading."
     return ModelNotFoundError(
         Words(zh=f"本机没有 {card.name} 的权重。", en=f"The weights of {card.name} are not on this machine."),
         hint=Words(zh=zh, en=en),

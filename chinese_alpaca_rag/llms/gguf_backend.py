@@ -173,8 +173,9 @@ class LlamaCppBackend:
 
     def _logits_at(self, place: int) -> Logits:
         first = self._lib.llama_get_logits_ith(self._context, place)
-        values = self._logits_type.from_address(ctypes.addressof(first.contents))
-        return np.frombuffer(values, dtype=np.float32)
+        values: Any = self._logits_type.from_address(ctypes.addressof(first.contents))
+        logits: Logits = np.frombuffer(values, dtype=np.float32)
+        return logits
 
     def _drop_from(self, position: int) -> None:
         self._lib.llama_memory_seq_rm(self._memory, 0, position, -1)

@@ -7,7 +7,7 @@ model that the family was trained with.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,7 @@ from chinese_alpaca_rag.llms.completion import Alpaca
 from chinese_alpaca_rag.llms.huggingface_backend import MAX_ROWS, TransformersBackend
 from chinese_alpaca_rag.llms.local import LocalModel
 from chinese_alpaca_rag.llms.local_chat import LocalChat
+from chinese_alpaca_rag.llms.torch_devices import DeviceMap
 from chinese_alpaca_rag.llms.transformers_loading import Attention, Quantization, TorchType, load_transformers
 
 
@@ -29,7 +30,7 @@ class TransformersModel(LocalModel):
 
     device: str = Field(default="auto", frozen=True)
     """Where it is evaluated, in PyTorch's words; "auto" is a GPU where there is one."""
-    device_map: str | dict[str, Any] | None = Field(default=None, frozen=True)
+    device_map: DeviceMap = Field(default=None, frozen=True)
     """How layers are spread over several devices, in accelerate's words ("auto", or a dict); ``None``: one device."""
     dtype: TorchType = Field(default="auto", frozen=True)
     """The type of weights and keys. "auto" is the checkpoint's own on a GPU and float32 on a CPU, where

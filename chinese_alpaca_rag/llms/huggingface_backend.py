@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -78,7 +78,7 @@ class TransformersBackend:
 
     def logits(self) -> Logits:
         """See ``Backend.logits``."""
-        return self._last[0]
+        return cast("Logits", self._last[0])
 
     def fork(self, rows: int) -> None:
         """See ``Backend.fork``. The keys and values of the prefix are held once a row from then on."""
@@ -108,7 +108,7 @@ class TransformersBackend:
 
     def row_logits(self, row: int) -> Logits:
         """See ``Backend.row_logits``."""
-        return self._last[row]
+        return cast("Logits", self._last[row])
 
     def reorder(self, order: Sequence[int]) -> None:
         """See ``Backend.reorder``."""

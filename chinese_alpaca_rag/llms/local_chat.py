@@ -31,9 +31,9 @@ class LocalChat(LocalModel, ChatAlpaca):
     def _llm_type(self) -> str:
         return f"chinese-alpaca-rag-{self.backend_format}"
 
-    def batch(  # type: ignore[override]  # LangChain's own signature is wider than what a chat model gives
+    def batch(
         self,
-        inputs: list[LanguageModelInput],
+        inputs: Sequence[LanguageModelInput],
         config: RunnableConfig | list[RunnableConfig] | None = None,
         *,
         return_exceptions: bool = False,
@@ -42,9 +42,9 @@ class LocalChat(LocalModel, ChatAlpaca):
         """The replies to ``inputs``, in their order."""
         return self._batch(inputs, config, Cancellation(), return_exceptions=return_exceptions, **kwargs)
 
-    async def abatch(  # type: ignore[override]
+    async def abatch(
         self,
-        inputs: list[LanguageModelInput],
+        inputs: Sequence[LanguageModelInput],
         config: RunnableConfig | list[RunnableConfig] | None = None,
         *,
         return_exceptions: bool = False,

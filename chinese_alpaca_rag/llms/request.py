@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -63,17 +63,27 @@ class TokenLogprob:
 
 
 class Answer(Protocol):
-    """The work on one request; every figure grows true as ``pieces`` goes on.
+    """The work on one request; every figure grows true as ``pieces`` goes on."""
 
-    ``reused`` are prompt tokens that were not evaluated again; ``output_tokens`` leaves out the
-    end-of-text id; ``finish_reason`` is ``None`` until the end. ``logprobs`` has one entry an output token.
-    """
+    @property
+    def request(self) -> Request:
+        """What was asked."""
 
-    request: Request
-    reused: int
-    output_tokens: int
-    finish_reason: FinishReason | None
-    logprobs: list[TokenLogprob]
+    @property
+    def reused(self) -> int:
+        """Prompt tokens that were not evaluated again."""
+
+    @property
+    def output_tokens(self) -> int:
+        """The answer's tokens, without the end-of-text id."""
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why the answer ended; ``None`` until it has, and for one that was called off."""
+
+    @property
+    def logprobs(self) -> Sequence[TokenLogprob]:
+        """One entry an output token, where they were asked for."""
 
     def pieces(self) -> Generator[str]:
         """The answer's text as it comes, never an empty piece and never half a character.

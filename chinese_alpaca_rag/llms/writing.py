@@ -93,6 +93,6 @@ def _matcher(request: Request, tokenizer: Tokenizer, vocabulary: int) -> Matcher
 
 def _logprob(logits: Logits, index: int, alternatives: int) -> TokenLogprob:
     logprobs = log_softmax(logits)
-    best = np.argsort(-logprobs, kind="stable")[:alternatives] if alternatives else []
+    best = np.argsort(-logprobs, kind="stable")[:alternatives]
     top = tuple((int(other), float(logprobs[other])) for other in best)
     return TokenLogprob(index, float(logprobs[index]), top)

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from chinese_alpaca_rag.llms.chat import ChatAlpaca
 from chinese_alpaca_rag.llms.gguf import ChatAlpacaGGUF
 from chinese_alpaca_rag.llms.huggingface import ChatAlpacaHF
+from chinese_alpaca_rag.llms.local_chat import LocalChat
 from tests.toy_family import ToyCheckpoint, build_toy_family
 from tests.toy_tokenizer import toy_tokenizer_model
 
-OpenModel = Callable[..., ChatAlpaca]
+OpenModel = Callable[..., LocalChat]
 
 
 @pytest.fixture(autouse=True)
@@ -50,11 +50,11 @@ def one_thread() -> None:
 
 
 @pytest.fixture
-def closing(one_thread: None) -> Iterator[Callable[[ChatAlpaca], ChatAlpaca]]:
+def closing(one_thread: None) -> Iterator[Callable[[LocalChat], LocalChat]]:
     """Takes models that are closed when the test is over."""
-    models: list[ChatAlpaca] = []
+    models: list[LocalChat] = []
 
-    def take(model: ChatAlpaca) -> ChatAlpaca:
+    def take(model: LocalChat) -> LocalChat:
         models.append(model)
         return model
 
@@ -63,14 +63,14 @@ def closing(one_thread: None) -> Iterator[Callable[[ChatAlpaca], ChatAlpaca]]:
         model.close()
 
 
-def _opener(kind: str, toy: ToyCheckpoint, closing: Callable[[ChatAlpaca], ChatAlpaca]) -> OpenModel:
-    kinds: dict[str, tuple[type[ChatAlpaca], dict[str, Any]]] = {
+def _opener(kind: str, toy: ToyCheckpoint, closing: Callable[[LocalChat], LocalChat]) -> OpenModel:
+    kinds: dict[str, tuple[type[LocalChat], dict[str, Any]]] = {
         "gguf": (ChatAlpacaGGUF, {"model_path": toy.gguf, "n_threads": 1}),
         "hf": (ChatAlpacaHF, {"model_path": toy.hf, "device": "cpu"}),
     }
     model, place = kinds[kind]
 
-    def open_it(**fields: Any) -> ChatAlpaca:
+    def open_it(**fields: Any) -> LocalChat:
         return closing(model.model_validate({**place, **fields}))
 
     return open_it
@@ -78,19 +78,19 @@ def _opener(kind: str, toy: ToyCheckpoint, closing: Callable[[ChatAlpaca], ChatA
 
 @pytest.fixture(params=["gguf", "hf"])
 def open_model(
-    request: pytest.FixtureRequest, toy: ToyCheckpoint, closing: Callable[[ChatAlpaca], ChatAlpaca]
+    request: pytest.FixtureRequest, toy: ToyCheckpoint, closing: Callable[[LocalChat], LocalChat]
 ) -> OpenModel:
     """Opens the toy model in one of the two formats: what is true of one backend is true of the other."""
     return _opener(request.param, toy, closing)
 
 
 @pytest.fixture
-def open_hf(toy: ToyCheckpoint, closing: Callable[[ChatAlpaca], ChatAlpaca]) -> OpenModel:
+def open_hf(toy: ToyCheckpoint, closing: Callable[[LocalChat], LocalChat]) -> OpenModel:
     """Opens the toy model with transformers, in single precision: its arithmetic does not depend on rows."""
     return _opener("hf", toy, closing)
 
 
 @pytest.fixture
-def open_gguf(toy: ToyCheckpoint, closing: Callable[[ChatAlpaca], ChatAlpaca]) -> OpenModel:
+def open_gguf(toy: ToyCheckpoint, closing: Callable[[LocalChat], LocalChat]) -> OpenModel:
     """Opens the toy model with llama.cpp."""
     return _opener("gguf", toy, closing)

@@ -11,8 +11,8 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage
 
 from chinese_alpaca_rag.errors import AlpacaRagError, WrongUsageError
-from chinese_alpaca_rag.llms.chat import ChatAlpaca
 from chinese_alpaca_rag.llms.interface import CountsPrompts
+from chinese_alpaca_rag.llms.local_chat import LocalChat
 from tests.llms.conftest import OpenModel
 from tests.llms.evaluations import Evaluations
 
@@ -37,7 +37,7 @@ def output_tokens(answer: AIMessage) -> int:
     return answer.usage_metadata["output_tokens"]
 
 
-def long_question(model: ChatAlpaca, tokens: int) -> str:
+def long_question(model: LocalChat, tokens: int) -> str:
     """A question whose prompt is exactly ``tokens`` long (one more word is one token more)."""
     bare = model.count_prompt_tokens([HumanMessage("")])
     question = "年" * (tokens - bare)

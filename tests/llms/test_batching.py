@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.exceptions import ContextOverflowError
 from langchain_core.messages import HumanMessage
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 
 from chinese_alpaca_rag.family.catalogue import FAMILY_SAMPLING, Sampling
 from chinese_alpaca_rag.llms.backend import Backend, next_logits
 from chinese_alpaca_rag.llms.batching import groups
 from chinese_alpaca_rag.llms.cancellation import Cancellation
-from chinese_alpaca_rag.llms.chat import ChatAlpaca
+from chinese_alpaca_rag.llms.local_chat import LocalChat
 from chinese_alpaca_rag.llms.request import Request
 from chinese_alpaca_rag.llms.rows import prefill_rows, shared_beginning
 from chinese_alpaca_rag.llms.sampling import log_softmax
@@ -33,10 +33,10 @@ QUESTIONS = [f"第{number}个问题：年假有几天？" * (1 + number % 4) for
 class Rows:
     """Counts what a model's backend evaluates row by row."""
 
-    def __init__(self, model: ChatAlpaca) -> None:
+    def __init__(self, model: LocalChat) -> None:
         self.extended: list[list[int]] = []
         self.singles = 0
-        backend: Any = model._opened()  # type: ignore[attr-defined]
+        backend: Any = model._opened()
         extend, evaluate = backend.extend, backend.evaluate
 
         def counted(rows: Sequence[Sequence[int]]) -> None:
@@ -53,7 +53,7 @@ class Rows:
 def test_rows_have_the_logits_of_single_sequences(open_model: OpenModel) -> None:
     """Prompts of different lengths, then ids of their own, copies, another order, and rows that have gone."""
     model = open_model()
-    backend: Backend = model._opened()  # type: ignore[attr-defined]
+    backend: Backend = model._opened()
     prompts = [list(model.render([HumanMessage(question)]).ids) for question in QUESTIONS[:4]]
     expected = [next_logits(backend, ids) for ids in prompts]
     assert prefill_rows(backend, prompts, Cancellation()) is not None
@@ -74,7 +74,7 @@ def test_rows_have_the_logits_of_single_sequences(open_model: OpenModel) -> None
 
 def test_after_rows_the_shared_beginning_is_still_held(open_model: OpenModel) -> None:
     model = open_model()
-    backend: Backend = model._opened()  # type: ignore[attr-defined]
+    backend: Backend = model._opened()
     prompts = [list(model.render([HumanMessage(question)]).ids) for question in QUESTIONS[:3]]
     for going_on in ([0], [1, 2], [2]):
         prefill_rows(backend, prompts, Cancellation())
@@ -88,7 +88,7 @@ def test_after_rows_the_shared_beginning_is_still_held(open_model: OpenModel) ->
 def test_a_batch_gives_what_single_calls_give(open_hf: OpenModel, fields: dict[str, Any]) -> None:
     model = open_hf(max_tokens=24, **fields)
     single = [model.invoke(question) for question in QUESTIONS]
-    together = model.batch(list(QUESTIONS))
+    together = model.batch([*QUESTIONS])
     assert [answer.content for answer in together] == [answer.content for answer in single]
     for one, other in zip(together, single, strict=True):
         assert one.usage_metadata is not None
@@ -101,11 +101,11 @@ def test_every_token_of_a_batch_is_as_likely_alone(open_model: OpenModel) -> Non
     """Where rounding lets two tokens of one likelihood change places, the one chosen is still that likely."""
     model = open_model(max_tokens=24, temperature=0, repetition_penalty=1.0, logprobs=True)
     requests = [model._prepare([HumanMessage(question)], None, {})[1] for question in QUESTIONS]
-    for answer in model._answers_to(requests, Cancellation()):  # type: ignore[attr-defined]
+    for answer in model._answers_to(requests, Cancellation()):
         ids = list(answer.request.ids)
         assert answer.logprobs
         for chosen in answer.logprobs:
-            logits = model.next_token_logits(ids)  # type: ignore[attr-defined]
+            logits = model.next_token_logits(ids)
             assert logits[chosen.id] > logits.max() - NEAR
             assert chosen.logprob == pytest.approx(float(log_softmax(logits)[chosen.id]), abs=NEAR)
             ids.append(chosen.id)
@@ -114,7 +114,7 @@ def test_every_token_of_a_batch_is_as_likely_alone(open_model: OpenModel) -> Non
 def test_rows_are_evaluated_side_by_side_and_what_they_share_once(open_model: OpenModel) -> None:
     model = open_model(max_tokens=8, temperature=0)
     rows = Rows(model)
-    model.batch(list(QUESTIONS))
+    model.batch([*QUESTIONS])
     assert max(map(len, rows.extended)) == len(QUESTIONS)
     shared = shared_beginning([model.render([HumanMessage(question)]).ids for question in QUESTIONS])
     assert 0 < rows.singles <= shared
@@ -124,7 +124,7 @@ def test_what_a_call_says_otherwise_holds_for_a_batch(open_model: OpenModel) -> 
     model = open_model(max_tokens=40, temperature=0)
     stop = str(model.invoke(QUESTIONS[0]).content)[6:9]
     expected = [model.invoke(question, stop=[stop], max_tokens=20).content for question in QUESTIONS[:3]]
-    together = model.batch(list(QUESTIONS[:3]), stop=[stop], max_tokens=20)
+    together = model.batch([*QUESTIONS[:3]], stop=[stop], max_tokens=20)
     assert [answer.content for answer in together] == expected
 
 
@@ -132,14 +132,14 @@ def test_a_batch_is_more_than_one_context_holds(open_model: OpenModel) -> None:
     """A window of 300 tokens holds no eight prompts with their replies: they are answered in groups."""
     model = open_model(window=300, max_tokens=30, temperature=0)
     expected = [model.invoke(question).content for question in QUESTIONS]
-    assert [answer.content for answer in model.batch(list(QUESTIONS))] == expected
+    assert [answer.content for answer in model.batch([*QUESTIONS])] == expected
 
 
 @pytest.mark.parametrize("config", [{"max_concurrency": 1}, {"max_concurrency": 3}])
-def test_max_concurrency_limits_the_rows(open_model: OpenModel, config: dict[str, Any]) -> None:
+def test_max_concurrency_limits_the_rows(open_model: OpenModel, config: RunnableConfig) -> None:
     model = open_model(max_tokens=8, temperature=0)
     rows = Rows(model)
-    model.batch(list(QUESTIONS[:5]), config=config)
+    model.batch([*QUESTIONS[:5]], config=config)
     assert max((len(lengths) for lengths in rows.extended), default=1) == config["max_concurrency"]
 
 
@@ -161,10 +161,13 @@ def test_callbacks_hear_of_every_answer(open_model: OpenModel) -> None:
         def on_llm_end(self, *_: Any, **__: Any) -> None:
             self.ended += 1
 
+    def asked(text: str) -> str:
+        return f"{text}请回答。"
+
     model = open_model(max_tokens=4, temperature=0)
     listener = Listener()
-    chain = RunnableLambda(lambda text: f"{text}请回答。") | model
-    answers = chain.batch(list(QUESTIONS[:4]), config={"callbacks": [listener]})
+    chain: Runnable[str, Any] = RunnableLambda(asked) | model
+    answers = chain.batch([*QUESTIONS[:4]], config={"callbacks": [listener]})
     assert len(answers) == listener.ended == 4
 
 
@@ -177,7 +180,7 @@ def test_a_model_asked_by_a_callback_of_its_own_batch_answers(open_model: OpenMo
         def on_llm_end(self, *_: Any, **__: Any) -> None:
             answers.append(model.invoke("你好").content)
 
-    model.batch(list(QUESTIONS[:3]), config={"callbacks": [Asking()]})
+    model.batch([*QUESTIONS[:3]], config={"callbacks": [Asking()]})
     assert answers == [model.invoke("你好").content] * 3
 
 
@@ -186,7 +189,7 @@ def test_abatch_gives_the_same_and_can_be_cancelled(open_model: OpenModel) -> No
     rows = Rows(model)
 
     async def cancelled_soon() -> None:
-        task = asyncio.ensure_future(model.abatch(list(QUESTIONS[:4])))
+        task = asyncio.ensure_future(model.abatch([*QUESTIONS[:4]]))
         while not rows.extended:
             await asyncio.sleep(0.01)
         task.cancel()
@@ -194,10 +197,10 @@ def test_abatch_gives_the_same_and_can_be_cancelled(open_model: OpenModel) -> No
             await task
 
     asyncio.run(cancelled_soon())
-    short = {"max_tokens": 6, "min_tokens": 0}
+    short: dict[str, Any] = {"max_tokens": 6, "min_tokens": 0}
     expected = [model.invoke(question, **short).content for question in QUESTIONS[:3]]
     assert len(rows.extended) < 500
-    answers = asyncio.run(model.abatch(list(QUESTIONS[:3]), **short))
+    answers = asyncio.run(model.abatch([*QUESTIONS[:3]], **short))
     assert [answer.content for answer in answers] == expected
 
 

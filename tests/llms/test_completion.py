@@ -76,8 +76,8 @@ def test_several_prompts_are_answered_as_one_by_one(toy_base: ToyCheckpoint, one
     prompts = [PROMPT, "长江是", "员工手册规定，" * 5]
     with AlpacaHF(model_path=toy_base.hf, device="cpu", max_tokens=12, temperature=0) as model:
         single = [model.invoke(prompt) for prompt in prompts]
-        assert model.batch(prompts) == single
-        assert asyncio.run(model.abatch(prompts)) == single
+        assert model.batch([*prompts]) == single
+        assert asyncio.run(model.abatch([*prompts])) == single
 
 
 def test_stop_seed_and_limits_hold(open_completion: OpenCompletion) -> None:

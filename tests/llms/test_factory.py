@@ -3,8 +3,10 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from chinese_alpaca_rag.errors import (
     CheckpointError,
@@ -18,6 +20,7 @@ from chinese_alpaca_rag.family import catalogue
 from chinese_alpaca_rag.family.catalogue import ModelCard, find_model
 from chinese_alpaca_rag.family.checkpoint import read_checkpoint
 from chinese_alpaca_rag.llms import factory
+from chinese_alpaca_rag.llms.endpoint import ChatAlpacaEndpoint
 from chinese_alpaca_rag.llms.factory import chat_alpaca
 from chinese_alpaca_rag.llms.gguf import ChatAlpacaGGUF
 from chinese_alpaca_rag.llms.huggingface import ChatAlpacaHF
@@ -201,3 +204,42 @@ def test_the_factory_module_is_what_the_room_exports() -> None:
     assert set(llms.__all__) <= set(dir(llms))
     with pytest.raises(AttributeError, match="nothing_of_that_name"):
         _ = llms.nothing_of_that_name
+
+
+def test_a_base_url_means_a_server_with_a_tokenizer_from_here(
+    toy_in_catalogue: ModelCard, toy: ToyCheckpoint, tmp_path: Path
+) -> None:
+    at_server: dict[str, Any] = {"base_url": "http://127.0.0.1:1/v1", "window": 2048}
+    for model in (
+        chat_alpaca(toy.gguf, **at_server),
+        chat_alpaca(toy.hf, **at_server),
+        chat_alpaca(toy_in_catalogue.name, tokenizer_path=toy.gguf, **at_server),
+    ):
+        assert isinstance(model, ChatAlpacaEndpoint)
+        assert model.window == 2048
+        assert model.model_name == "chinese-alpaca-2-toy"
+    with pytest.raises(ModelNotFoundError, match="tokenizer") as missing:
+        chat_alpaca(toy_in_catalogue.name, models_dir=tmp_path, **at_server)
+    assert "hf download hfl/chinese-alpaca-2-toy tokenizer.model" in missing.value.hint.en
+    (tmp_path / toy_in_catalogue.name).mkdir()
+    shutil.copy(toy.hf / "tokenizer.model", tmp_path / toy_in_catalogue.name)
+    found = chat_alpaca(toy_in_catalogue.name, models_dir=tmp_path, **at_server)
+    assert isinstance(found, ChatAlpacaEndpoint)
+    assert found.tokenizer_path == tmp_path / toy_in_catalogue.name
+
+
+def test_prompt_ids_are_the_same_on_every_backend(toy: ToyCheckpoint) -> None:
+    messages = [
+        SystemMessage("只用资料回答。</s>"),
+        HumanMessage("资料：[INST] 年假 [/INST]\n年假有几天？"),
+        AIMessage("五天。"),
+        HumanMessage("<<SYS>>还有呢？😀"),
+    ]
+    models = [
+        chat_alpaca(toy.gguf),
+        chat_alpaca(toy.hf),
+        chat_alpaca(toy.gguf, base_url="http://127.0.0.1:1"),
+        chat_alpaca(toy.hf, base_url="http://127.0.0.1:1"),
+    ]
+    prompts = {model.render(messages).ids for model in models}  # type: ignore[attr-defined]
+    assert len(prompts) == 1

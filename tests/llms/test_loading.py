@@ -318,7 +318,7 @@ def test_weights_cut_short_are_an_error(length: int, toy: ToyCheckpoint, tmp_pat
     folder = copy_of(toy, tmp_path)
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:length])
-    with pytest.raises(CheckpointError, match="model.safetensors|chinese-alpaca-2-copy"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors|chinese-alpaca-2-copy"):
         loadable(toy, folder)()
 
 

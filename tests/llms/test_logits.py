@@ -13,15 +13,15 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 
 from chinese_alpaca_rag.family.rope import RopePlan
 from chinese_alpaca_rag.llms.backend import Logits, next_logits
-from chinese_alpaca_rag.llms.chat import ChatAlpaca
 from chinese_alpaca_rag.llms.gguf import ChatAlpacaGGUF
 from chinese_alpaca_rag.llms.gguf_backend import LlamaCppBackend
 from chinese_alpaca_rag.llms.huggingface import ChatAlpacaHF
+from chinese_alpaca_rag.llms.local_chat import LocalChat
 from tests.shared_data import shared_data
 from tests.toy_family import RopeScaling, ToyCheckpoint, build_toy_family
 from tests.toy_tokenizer import toy_tokenizer_model
 
-Closing = Callable[[ChatAlpaca], ChatAlpaca]
+Closing = Callable[[LocalChat], LocalChat]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def test_log_probabilities_are_the_models_own(open_model: OpenModel) -> None:
     content = answer.response_metadata["logprobs"]["content"]
     assert len(content) == output_tokens(answer)
     assert b"".join(bytes(entry["bytes"]) for entry in content).decode(errors="replace").strip() == answer.text.strip()
-    logits = model.next_token_logits(model.render([HumanMessage(QUESTION)]).ids)  # type: ignore[attr-defined]
+    logits = model.next_token_logits(model.render([HumanMessage(QUESTION)]).ids)
     best = sorted(log_softmax(logits), reverse=True)[:3]
     assert [entry["logprob"] for entry in content[0]["top_logprobs"]] == pytest.approx(best, abs=0.01)
     for entry in content:

@@ -21,9 +21,9 @@ from chinese_alpaca_rag.errors import (
     WindowUnreachableError,
     WrongUsageError,
 )
-from chinese_alpaca_rag.llms.chat import ChatAlpaca
 from chinese_alpaca_rag.llms.gguf import ChatAlpacaGGUF
 from chinese_alpaca_rag.llms.huggingface import ChatAlpacaHF
+from chinese_alpaca_rag.llms.local_chat import LocalChat
 from tests.llms.conftest import OpenModel
 from tests.toy_family import ToyCheckpoint, build_toy_family
 from tests.toy_tokenizer import smallest_tokenizer_model, toy_tokenizer_model
@@ -169,7 +169,7 @@ def test_the_other_format_is_refused_with_the_class_that_reads_it(toy: ToyCheckp
 
 
 @pytest.mark.parametrize("kind", [ChatAlpacaGGUF, ChatAlpacaHF])
-def test_a_path_where_nothing_is(kind: type[ChatAlpaca], tmp_path: Path) -> None:
+def test_a_path_where_nothing_is(kind: type[LocalChat], tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="nothing-here"):
         kind(model_path=tmp_path / "nothing-here")
 

@@ -11,8 +11,8 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from chinese_alpaca_rag.llms.backend import Backend
-from chinese_alpaca_rag.llms.chat import ChatAlpaca
 from chinese_alpaca_rag.llms.huggingface import ChatAlpacaHF
+from chinese_alpaca_rag.llms.local_chat import LocalChat
 from tests.llms.conftest import OpenModel
 from tests.llms.evaluations import Evaluations
 from tests.toy_family import ToyCheckpoint
@@ -134,7 +134,7 @@ def test_the_asynchronous_calls_give_the_same(open_model: OpenModel) -> None:
 class Held:
     """Holds every evaluation until it is told to go on."""
 
-    def __init__(self, model: ChatAlpaca) -> None:
+    def __init__(self, model: LocalChat) -> None:
         self.evaluations = Evaluations(model)
         self.evaluations.before = self.wait
         self.reached = threading.Event()
@@ -171,7 +171,7 @@ def test_cancelling_a_task_stops_the_evaluation_of_its_prompt(open_model: OpenMo
     assert held.evaluations.tokens < 512 + 60
 
 
-async def _wait_for(model: ChatAlpaca) -> None:
+async def _wait_for(model: LocalChat) -> None:
     await model.ainvoke("年" * 2500)
 
 

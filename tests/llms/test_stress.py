@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chinese_alpaca_rag.llms.chat import ChatAlpaca
+from chinese_alpaca_rag.llms.local_chat import LocalChat
 from tests.llms.conftest import OpenModel
 
 THREADS, REQUESTS = 16, 50
@@ -18,7 +18,7 @@ THREADS, REQUESTS = 16, 50
 MARGIN = 0.05
 
 
-def settled_answers(model: ChatAlpaca) -> dict[str, str]:
+def settled_answers(model: LocalChat) -> dict[str, str]:
     """Questions with their serial answers, of which no token is a matter of rounding."""
     answers: dict[str, str] = {}
     for number in range(60):
@@ -30,11 +30,11 @@ def settled_answers(model: ChatAlpaca) -> dict[str, str]:
     return answers
 
 
-async def asked(model: ChatAlpaca, question: str) -> str:
+async def asked(model: LocalChat, question: str) -> str:
     return str((await model.ainvoke(question)).content)
 
 
-async def called_off(model: ChatAlpaca, question: str) -> None:
+async def called_off(model: LocalChat, question: str) -> None:
     task = asyncio.ensure_future(model.ainvoke(question, max_tokens=2000, min_tokens=2000))
     await asyncio.sleep(0.002)
     task.cancel()
