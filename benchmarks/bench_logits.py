@@ -1,38 +1,28 @@
-"""Do the two backends compute the same, and what does the chat model cost over bare llama.cpp?
+"""Do the two backends compute the same?
 
     python -m benchmarks.bench_logits
 
 Toy checkpoints with random weights are written in both formats. For every RoPE plan and window the
 largest difference between their logits is printed (their standard deviation is near 1), with, as a
-control, what forgetting the plan's scaling would have made of it. Then ``ChatAlpacaGGUF.stream`` is
-timed against llama-cpp-python's own loop on the same ids.
+control, what forgetting the plan's scaling would have made of it.
 """
 
 from __future__ import annotations
 
 import os
-import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import llama_cpp
 import numpy as np
-from langchain_core.messages import HumanMessage
 
 from benchmarks.figures import figure, medians
 from chinese_alpaca_rag.family.rope import RopePlan
 from chinese_alpaca_rag.llms import ChatAlpacaGGUF, ChatAlpacaHF
 from chinese_alpaca_rag.llms.backend import Logits
 from chinese_alpaca_rag.llms.gguf_backend import LlamaCppBackend
-from tests.shared_data import SHARED_DATA
 from tests.toy_family import RopeScaling, build_toy_family
 from tests.toy_tokenizer import toy_tokenizer_model
-
-ROUNDS = 11
-REPLY_TOKENS = 96
 
 
 @dataclass(frozen=True)
@@ -61,7 +51,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for number, case in enumerate(CASES):
             compare_logits(case, Path(folder) / str(number))
-        compare_speed(Path(folder) / "speed")
 
 
 def compare_logits(case: Case, folder: Path) -> None:
@@ -102,81 +91,6 @@ def logits_under(path: Path, plan: RopePlan, ids: list[int]) -> Logits:
 
 def largest_difference(one: Logits, other: Logits) -> float:
     return float(np.abs(one - other).max())
-
-
-def compare_speed(folder: Path) -> None:
-    """Tokens a second of the reply, prompt left out, on a model with the proportions of the 7B."""
-    real = SHARED_DATA / "tokenizer" / "tokenizer.model"
-    checkpoint = build_toy_family(
-        folder,
-        tokenizer_model=real.read_bytes() if real.exists() else toy_tokenizer_model(),
-        layers=8,
-        hidden=512,
-        heads=8,
-        feed_forward=1376,
-        dtype="float16",
-    )
-    question = "员工手册里写了哪些关于年假的规定？" * 8
-    with ChatAlpacaGGUF(model_path=checkpoint.gguf, max_tokens=REPLY_TOKENS, seed=1) as model:
-        ids = list(model.render([HumanMessage(question)]).ids)
-        bare = llama_cpp.Llama(
-            str(checkpoint.gguf),
-            n_ctx=model.window,
-            n_threads=model.n_threads,
-            n_threads_batch=model.n_threads,
-            flash_attn=True,
-            verbose=False,
-            seed=1,
-            **model.rope.for_llama_cpp(),
-        )
-        rates: tuple[list[float], list[float]] = ([], [])
-        for number in range(ROUNDS + 1):
-            measured = alternately(
-                lambda: rate(stream_marks(model, question)), lambda: rate(bare_marks(bare, ids)), number
-            )
-            if number:  # the first round warms up
-                rates[0].append(measured[0])
-                rates[1].append(measured[1])
-    ours, theirs = statistics.median(rates[0]), statistics.median(rates[1])
-    medians("tokens a second", chat_alpaca_gguf=ours, llama_cpp_python=theirs)
-    figure("gguf_stream_speed_ratio", ours / theirs, ">=", 0.97)
-
-
-def alternately(one: Callable[[], float], other: Callable[[], float], number: int) -> tuple[float, float]:
-    """Both, the other one first in every second round, so that a drift of the machine's speed falls on both."""
-    if number % 2:
-        second, first = other(), one()
-    else:
-        first, second = one(), other()
-    return first, second
-
-
-def stream_marks(model: ChatAlpacaGGUF, question: str) -> Iterator[int]:
-    """The number of reply tokens so far, whenever some came."""
-    tokens = 0
-    for chunk in model.stream(question):
-        tokens += 1
-        if chunk.usage_metadata:
-            tokens = chunk.usage_metadata["output_tokens"]
-        yield tokens
-
-
-def bare_marks(llama: llama_cpp.Llama, ids: list[int]) -> Iterator[int]:
-    stream = llama.generate(ids, temp=0.2, top_k=40, top_p=0.9, min_p=0.0, repeat_penalty=1.1)
-    for tokens, index in enumerate(stream, start=1):
-        yield tokens
-        if tokens == REPLY_TOKENS or index == llama.token_eos():
-            return
-
-
-def rate(marks: Iterator[int]) -> float:
-    """Tokens a second from the first token on."""
-    first = next(marks)
-    start = time.perf_counter()
-    last = first
-    for tokens in marks:
-        last = tokens
-    return (last - first) / (time.perf_counter() - start)
 
 
 if __name__ == "__main__":
