@@ -264,7 +264,7 @@ def _write_gguf(path: Path, shape: Shape, weights: dict[str, Matrix], pieces: li
     for hf_name, gguf_name in _tensor_names(shape.layers):
         tensor = weights[hf_name]
         if ".q_proj." in hf_name or ".k_proj." in hf_name:
-            tensor = _interleave_halves(tensor, shape.heads if ".q_proj." in hf_name else shape.kv_heads)
+            tensor = interleave_halves(tensor, shape.heads if ".q_proj." in hf_name else shape.kv_heads)
         writer.add_tensor(gguf_name, tensor if tensor.ndim == 1 else tensor.astype(shape.dtype))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -279,7 +279,7 @@ def _tensor_names(layers: int) -> Iterator[tuple[str, str]]:
             yield hf_name.format(layer), gguf_name.format(layer)
 
 
-def _interleave_halves(matrix: Matrix, heads: int) -> Matrix:
+def interleave_halves(matrix: Matrix, heads: int) -> Matrix:
     """Reorder each head's rows: transformers rotates halves of a head, llama.cpp neighbouring pairs."""
     outputs, inputs = matrix.shape
     halves = matrix.reshape(heads, 2, outputs // heads // 2, inputs)

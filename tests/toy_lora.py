@@ -13,7 +13,7 @@ import gguf
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from tests.toy_family import LAYER_NAMES, OUTER_NAMES, Matrix, ToyCheckpoint, _interleave_halves
+from tests.toy_family import LAYER_NAMES, OUTER_NAMES, Matrix, ToyCheckpoint, interleave_halves
 
 ALL_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PREFIX = "base_model.model."
@@ -139,7 +139,7 @@ def write_gguf_lora(
         layer, _, part = module.removeprefix("model.layers.").partition(".")
         hf_name = f"model.layers.{{}}.{part}.weight"
         named = LAYER_NAMES[hf_name].format(layer) if part else OUTER_NAMES[f"{module}.weight"]
-        rows = _interleave_halves(b, heads) if part.endswith(("q_proj", "k_proj")) else b
+        rows = interleave_halves(b, heads) if part.endswith(("q_proj", "k_proj")) else b
         writer.add_tensor(f"{named}.lora_a", np.ascontiguousarray(a))
         writer.add_tensor(f"{named}.lora_b", np.ascontiguousarray(rows))
     for name, tensor in (more or {}).items():

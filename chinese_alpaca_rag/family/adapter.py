@@ -16,7 +16,7 @@ from typing import Final, Literal
 
 from chinese_alpaca_rag.errors import CheckpointError, ModelNotFoundError
 from chinese_alpaca_rag.family.catalogue import Generation, ModelCard, TemplateName, match_name, normal_name
-from chinese_alpaca_rag.family.checkpoint import Checkpoint, _path_name, checkpoint_tokenizer
+from chinese_alpaca_rag.family.checkpoint import Checkpoint, checkpoint_tokenizer, path_name
 from chinese_alpaca_rag.family.figures import refused
 from chinese_alpaca_rag.family.tokens import Tokenizer
 from chinese_alpaca_rag.language import Words
@@ -100,10 +100,10 @@ def read_adapter(path: Path) -> Adapter:
             hint=Words(zh="请检查路径。", en="Check the path."),
         )
     if path.is_dir() and (path / "adapter_config.json").is_file():
-        return peft_folder.read(path, card=_own_card(_path_name(path)))
+        return peft_folder.read(path, card=_own_card(path_name(path)))
     files = sorted(path.glob("*.gguf")) if path.is_dir() else [path]
     if len(files) == 1 and files[0].suffix.lower() == ".gguf":
-        return gguf_adapter.read(files[0], card=_own_card(_path_name(files[0])))
+        return gguf_adapter.read(files[0], card=_own_card(path_name(files[0])))
     raise refused(
         path,
         "它不是 LoRA 适配器（既没有 adapter_config.json，也不是单个 GGUF 文件）",

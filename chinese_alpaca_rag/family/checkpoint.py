@@ -102,7 +102,7 @@ def checkpoint_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
 
 def _identify(path: Path, form: Literal["gguf", "hf"], figures: Figures) -> Checkpoint:
     """The catalogue's row for these weights, or a card made from what they say."""
-    card = match_name(_path_name(path))
+    card = match_name(path_name(path))
     if card is not None:
         return Checkpoint(path, form, card.name, _refined(path, card, figures))
     declared = match_name(_declared_name(figures))
@@ -156,7 +156,7 @@ def _made_card(path: Path, figures: Figures) -> ModelCard:
     """A card for weights that the catalogue does not know by name."""
     default: tuple[Generation, TemplateName] = (3, "llama-3") if figures.byte_pair else (2, "alpaca-2")
     generation, template = _GENERATIONS.get(figures.vocabulary, default)
-    name = _path_name(path).rpartition("/")[2]
+    name = path_name(path).rpartition("/")[2]
     kind = _kind_by_name(f"{name} {figures.declared_name}")
     card = ModelCard(
         name=name,
@@ -231,7 +231,7 @@ def _refuse_own_code(path: Path, figures: Figures) -> None:
     )
 
 
-def _path_name(path: Path) -> str:
+def path_name(path: Path) -> str:
     """The name that a path gives its weights; the folder's where the file's says nothing (ggml-model-q4_0.gguf)."""
     place = path.resolve() if path.name in ("", "..") else path.absolute()
     name = place.stem if place.is_file() else place.name

@@ -74,7 +74,7 @@ class Figures:
 
 def read_hf_figures(folder: Path) -> Figures:
     """The figures of a transformers folder whose weights are safetensors."""
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     kind = config.get("model_type")
     architectures = config.get("architectures") or ["LlamaForCausalLM"]
     if kind != "llama" or architectures != ["LlamaForCausalLM"]:
@@ -254,7 +254,8 @@ def _real(path: Path, key: str, value: object) -> float:
     return float(value)
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a small JSON file. Raises ``CheckpointError`` for anything else."""
     try:
         if file.stat().st_size > _LARGEST_JSON:
             raise refused(file, "文件过大", "it is too large", hint=_FETCH_AGAIN)
@@ -272,7 +273,7 @@ def _check_weights(folder: Path) -> None:
     """Weights are safetensors, all there and none cut short; pickles run code when they are opened."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        table = _read_json(index).get("weight_map")
+        table = read_json(index).get("weight_map")
         names = sorted({str(name) for name in table.values()}) if isinstance(table, dict) else []
         if not names or any(Path(name).name != name or not name.endswith(".safetensors") for name in names):
             raise refused(index, "分片表无效", "its table of files is not valid", hint=_FETCH_AGAIN)
@@ -292,10 +293,10 @@ def _check_weights(folder: Path) -> None:
             ),
         )
     for name in names:
-        _check_safetensors(folder / name)
+        check_safetensors(folder / name)
 
 
-def _check_safetensors(file: Path) -> None:
+def check_safetensors(file: Path) -> None:
     """The head of a safetensors file: eight bytes of length, JSON, and as many bytes as it announces."""
     try:
         size = file.stat().st_size

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from chinese_alpaca_rag.errors import CheckpointError
 from chinese_alpaca_rag.family.adapter import Adapter, LoraPair
 from chinese_alpaca_rag.family.catalogue import ModelCard
-from chinese_alpaca_rag.family.checkpoint import _path_name
+from chinese_alpaca_rag.family.checkpoint import path_name
 from chinese_alpaca_rag.family.figures import refused
-from chinese_alpaca_rag.family.gguf_header import GgufHeader, Scalar, _HeaderReader
+from chinese_alpaca_rag.family.gguf_header import GgufTensor, read_gguf_header
 from chinese_alpaca_rag.language import Words
 
 _ALPHA: Final = "adapter.lora.alpha"
@@ -38,7 +39,7 @@ _MODULES: Final = {
 
 def read(file: Path, *, card: ModelCard | None) -> Adapter:
     """The adapter in ``file``; ``card`` is what the catalogue knows by its name. Raises ``CheckpointError``."""
-    reader, header = _read_header(file)
+    header = read_gguf_header(file)
     values = header.values
     for key, wanted in (("general.type", "adapter"), ("adapter.type", "lora"), ("general.architecture", "llama")):
         if values.get(key) != wanted:
@@ -48,13 +49,13 @@ def read(file: Path, *, card: ModelCard | None) -> Adapter:
     if any(key.startswith("adapter.alora.") for key in (*values, *header.lengths)):
         raise refused(file, "不支持 aLoRA", "it is an aLoRA, which is not applied here")
     alpha = values.get(_ALPHA)
-    if not isinstance(alpha, float) or reader.kinds.get(_ALPHA) != _FLOAT32_VALUE or not 0 < alpha < math.inf:
+    if not isinstance(alpha, float) or header.kinds.get(_ALPHA) != _FLOAT32_VALUE or not 0 < alpha < math.inf:
         raise refused(file, f"{_ALPHA} 为 {alpha}", f"its {_ALPHA} is {alpha}")
-    pairs = _pairs(file, reader.tensors, alpha)
+    pairs = _pairs(file, header.tensors, alpha)
     return Adapter(
         path=file,
         format="gguf",
-        name=str(values.get("general.name") or _path_name(file)),
+        name=str(values.get("general.name") or path_name(file)),
         card=card,
         base=str(values.get("general.base_model.0.name") or values.get("general.base_model.0.repo_url") or ""),
         rank=max(pair.rank for pair in pairs.values()),
@@ -63,49 +64,11 @@ def read(file: Path, *, card: ModelCard | None) -> Adapter:
     )
 
 
-class _AdapterReader(_HeaderReader):
-    """Remembers, beside the header, the types of values and the shapes of tensors."""
-
-    kinds: dict[str, int]
-    tensors: dict[str, tuple[tuple[int, ...], int]]
-
-    def _read_pair(self, header: GgufHeader) -> None:
-        before = set(header.values)
-        self._kind = -1
-        super()._read_pair(header)
-        for key in header.values.keys() - before:
-            self.kinds[key] = self._kind
-
-    def _value(self, kind: int) -> Scalar:
-        self._kind = kind
-        return super()._value(kind)
-
-    def _check_tensors(self, header: GgufHeader) -> None:
-        position, left = self._file.tell(), self._left
-        super()._check_tensors(header)
-        self._file.seek(position)
-        self._left = left
-        for _ in range(header.tensor_count):
-            name = self._string(65535)
-            shape = tuple(self._number("<Q", 8) for _ in range(self._number("<I", 4)))
-            self.tensors[name] = shape, self._number("<I", 4)
-            self._skip(8)
-
-
-def _read_header(file: Path) -> tuple[_AdapterReader, GgufHeader]:
-    try:
-        with file.open("rb") as stream:
-            reader = _AdapterReader(file, stream, file.stat().st_size, frozenset())
-            reader.kinds, reader.tensors = {}, {}
-            return reader, reader.read()
-    except OSError as problem:
-        raise refused(file, str(problem.strerror), str(problem.strerror)) from problem
-
-
-def _pairs(file: Path, tensors: dict[str, tuple[tuple[int, ...], int]], alpha: float) -> dict[str, LoraPair]:
+def _pairs(file: Path, tensors: Sequence[GgufTensor], alpha: float) -> dict[str, LoraPair]:
     """The pairs by module; GGUF gives a matrix's shape as (inputs, outputs)."""
     sides: dict[tuple[str, str], tuple[int, ...]] = {}
-    for name, (shape, kind) in tensors.items():
+    for tensor in tensors:
+        name, shape, kind = tensor.name, tensor.shape, tensor.kind
         named = _TENSOR.fullmatch(name)
         part = "" if named is None else "lm_head" if named[3] else _MODULES.get(named[2], "")
         if named is None or not part:

@@ -97,11 +97,15 @@ class GgufTensor:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """``values``: the single values; ``arrays``: the lists asked for; ``lengths``: of every list, its items."""
+    """``values``: the single values; ``arrays``: the lists asked for; ``lengths``: of every list, its items.
+
+    ``kinds``: the type of each single value (``gguf_metadata_value_type``), which ``values`` do not tell.
+    """
 
     version: int
     tensor_count: int
     values: dict[str, Scalar] = field(default_factory=dict)
+    kinds: dict[str, int] = field(default_factory=dict)
     arrays: dict[str, list[Scalar]] = field(default_factory=dict)
     lengths: dict[str, int] = field(default_factory=dict)
     tensors: tuple[GgufTensor, ...] = ()
@@ -129,7 +133,6 @@ class _HeaderReader:
         self._size = size
         self._left = size
         self._wanted = wanted
-        self._listed: tuple[GgufTensor, ...] = ()
 
     def read(self) -> GgufHeader:
         if self._left < 24 or self._take(4) != b"GGUF":
@@ -144,8 +147,7 @@ class _HeaderReader:
             self._read_pair(header)
             if self._size - self._left > _MOST_METADATA:
                 raise _damaged(self._path, f"more than {_MOST_METADATA:,} bytes of metadata")
-        self._check_tensors(header)
-        return replace(header, tensors=self._listed)
+        return replace(header, tensors=self._tensors(header))
 
     def _read_pair(self, header: GgufHeader) -> None:
         key = self._string(_LONGEST_KEY)
@@ -158,6 +160,7 @@ class _HeaderReader:
             self._read_array(header, key)
         else:
             header.values[key] = self._value(kind)
+            header.kinds[key] = kind
 
     def _read_array(self, header: GgufHeader, key: str) -> None:
         kind = self._number("<I", 4)
@@ -187,8 +190,8 @@ class _HeaderReader:
         value: Scalar = struct.unpack(code, self._take(width))[0]
         return value
 
-    def _check_tensors(self, header: GgufHeader) -> None:
-        """Read the list of tensors, and see that the file is long enough to hold every one of them."""
+    def _tensors(self, header: GgufHeader) -> tuple[GgufTensor, ...]:
+        """The list of tensors, once it is sure that the file is long enough to hold every one of them."""
         # Offsets count from where the data begins, which is known only after the list.
         tensors = [self._tensor() for _ in range(header.tensor_count)]
         alignment = header.values.get("general.alignment", 32)
@@ -204,7 +207,7 @@ class _HeaderReader:
                 ),
                 hint=Words(zh="请重新下载该文件。", en="Fetch the file again."),
             )
-        self._listed = tuple(replace(tensor, start=start + tensor.start, end=start + tensor.end) for tensor in tensors)
+        return tuple(replace(tensor, start=start + tensor.start, end=start + tensor.end) for tensor in tensors)
 
     def _tensor(self) -> GgufTensor:
         name = self._string(_LONGEST_KEY)

@@ -61,6 +61,11 @@ class MemoryNeed:
         return self.weights - self.droppable + self.kv + self.work
 
 
+def context_length(window: int) -> int:
+    """The tokens that a llama.cpp context is opened with for ``window`` tokens to be used: it pads to 256."""
+    return -(-window // _CONTEXT_STEP) * _CONTEXT_STEP
+
+
 def llama_cpp_need(
     card: ModelCard,
     weights: WeightSize,
@@ -75,7 +80,7 @@ def llama_cpp_need(
     ``sequences`` is how many rows of logits are held. Keys and values of layers from ``first_on_gpu``
     on are left out; the work buffers are counted as if none were there.
     """
-    cells = -(-window // _CONTEXT_STEP) * _CONTEXT_STEP
+    cells = context_length(window)
     layers = card.layers if first_on_gpu is None else min(card.layers, first_on_gpu)
     kv = card.kv_bytes_per_token(KV_BYTES[kv_type]) * cells * layers // card.layers
     tables = card.vocabulary * (BYTES_A_PIECE + 4 * sequences)

@@ -17,8 +17,8 @@ from typing import Any, Final, Literal
 from chinese_alpaca_rag.errors import CheckpointError
 from chinese_alpaca_rag.family.adapter import PROJECTIONS, Adapter, LoraPair
 from chinese_alpaca_rag.family.catalogue import ModelCard
-from chinese_alpaca_rag.family.checkpoint import _path_name
-from chinese_alpaca_rag.family.figures import _check_safetensors, _read_json, refused
+from chinese_alpaca_rag.family.checkpoint import path_name
+from chinese_alpaca_rag.family.figures import check_safetensors, read_json, refused
 from chinese_alpaca_rag.language import Words
 
 WEIGHTS: Final = "adapter_model.safetensors"
@@ -70,7 +70,7 @@ _FLOATS: Final = frozenset({"F32", "F16", "BF16"})
 
 def read(folder: Path, *, card: ModelCard | None) -> Adapter:
     """The adapter in ``folder``; ``card`` is what the catalogue knows by its name. Raises ``CheckpointError``."""
-    config = _read_json(folder / "adapter_config.json")
+    config = read_json(folder / "adapter_config.json")
     _refuse_unknown(folder, config)
     pairs, saved = _read_tensors(folder)
     targets, layers = _targets(folder, config), _layers(folder, config)
@@ -79,7 +79,7 @@ def read(folder: Path, *, card: ModelCard | None) -> Adapter:
     return Adapter(
         path=folder,
         format="hf",
-        name=_path_name(folder).rpartition("/")[2],
+        name=path_name(folder).rpartition("/")[2],
         card=card,
         base=str(config.get("base_model_name_or_path") or ""),
         rank=int(_number(folder, "r", config.get("r", 8))),
@@ -143,7 +143,7 @@ def _safetensors_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     file = folder / WEIGHTS
     if not file.is_file():
         raise _no_weights(folder)
-    _check_safetensors(file)
+    check_safetensors(file)
     with file.open("rb") as stream:
         head = json.loads(stream.read(struct.unpack("<Q", stream.read(8))[0]))
     shapes: dict[str, tuple[int, ...]] = {}

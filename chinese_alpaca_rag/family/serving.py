@@ -16,6 +16,7 @@ from typing import Final, Literal, cast
 
 from chinese_alpaca_rag.errors import WrongUsageError
 from chinese_alpaca_rag.family.catalogue import ModelCard
+from chinese_alpaca_rag.family.memory import context_length
 from chinese_alpaca_rag.family.rope import RopePlan, plan_rope
 from chinese_alpaca_rag.language import Words
 
@@ -25,8 +26,6 @@ KvType = Literal["f16", "q8_0", "q4_0"]
 #: A server is reached from its own machine only, unless another address is asked for.
 LOCAL_HOST: Final = "127.0.0.1"
 
-# llama.cpp opens a context in steps of this many tokens.
-_CONTEXT_STEP: Final = 256
 # enum ggml_type.
 _GGML_TYPES: Final[dict[KvType, int]] = {"f16": 1, "q4_0": 2, "q8_0": 8}
 _SCALINGS: Final = {"default": "none", "linear": "linear", "yarn": "yarn"}
@@ -110,7 +109,7 @@ def _llama_server(plan: RopePlan, place: _Place) -> list[str]:
     It cuts a context down to the length that the file says the model was trained with
     (llama.cpp issue 17459), so that this figure is overridden with the window.
     """
-    context = _context(plan.window)
+    context = context_length(plan.window)
     words = plan.for_llama_cpp()
     return [
         *("llama-server", "--model", place.model),
@@ -144,7 +143,7 @@ def _llama_cpp_python(plan: RopePlan, place: _Place) -> list[str]:
         *("python", "-m", "llama_cpp.server", "--model", place.model),
         *("--model_alias", place.name),
         *("--host", place.host, "--port", str(place.port)),
-        *("--n_ctx", str(_context(plan.window))),
+        *("--n_ctx", str(context_length(plan.window))),
         *(text for name, value in plan.for_llama_cpp().items() for text in (f"--{name}", _number(value))),
         *("--type_k", str(_GGML_TYPES[place.kv_type]), "--type_v", str(_GGML_TYPES[place.kv_type])),
         *("--flash_attn", "true" if quantised else "false"),
@@ -192,10 +191,6 @@ def _check_format(path: Path, engine: str, row: _EngineRow) -> None:
         ),
         hint=Words(zh=f"可以打开它的：--engine {fitting}", en=f"What does: --engine {fitting}"),
     )
-
-
-def _context(window: int) -> int:
-    return -(-window // _CONTEXT_STEP) * _CONTEXT_STEP
 
 
 def _number(value: float) -> str:

@@ -14,11 +14,12 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from chinese_alpaca_rag.family.checkpoint import Checkpoint
+from chinese_alpaca_rag.family.memory import KvType, context_length
 from chinese_alpaca_rag.family.preflight import require_memory
 from chinese_alpaca_rag.family.rope import RopePlan
 from chinese_alpaca_rag.llms.completion import Alpaca
-from chinese_alpaca_rag.llms.gguf_backend import MAX_ROWS, LlamaCppBackend, context_length
-from chinese_alpaca_rag.llms.llama_cpp_loading import KvType, library
+from chinese_alpaca_rag.llms.gguf_backend import MAX_ROWS, LlamaCppBackend
+from chinese_alpaca_rag.llms.llama_cpp_loading import library
 from chinese_alpaca_rag.llms.local import LocalModel
 from chinese_alpaca_rag.llms.local_chat import LocalChat
 from chinese_alpaca_rag.llms.processors import physical_cores

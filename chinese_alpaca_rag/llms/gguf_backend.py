@@ -12,13 +12,13 @@ from typing import Any, Final
 import numpy as np
 
 from chinese_alpaca_rag.errors import ModelError
+from chinese_alpaca_rag.family.memory import KvType, context_length
 from chinese_alpaca_rag.family.rope import RopePlan
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.llms.backend import Logits, common_prefix
 from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped
 from chinese_alpaca_rag.llms.llama_cpp_loading import (
     GGML_TYPES,
-    KvType,
     complaints,
     library,
     load_adapter,
@@ -29,8 +29,6 @@ from chinese_alpaca_rag.llms.llama_cpp_loading import (
 
 MAX_ROWS: Final = 8
 _BATCH: Final = 512
-# llama.cpp pads a context to a multiple of this many tokens; saying so keeps both sides' count the same.
-_CONTEXT_STEP: Final = 256
 _FLASH_ATTENTION_AUTO: Final = -1
 # Where strlen is: the process itself, or the C library of Windows.
 _C_LIBRARY: Final = "msvcrt" if sys.platform == "win32" else None
@@ -229,11 +227,6 @@ class LlamaCppBackend:
                 ),
             )
         return context
-
-
-def context_length(window: int) -> int:
-    """The tokens that a context is opened with for ``window`` tokens to be used."""
-    return -(-window // _CONTEXT_STEP) * _CONTEXT_STEP
 
 
 def _free(lib: Any, context: Any, model: Any, batch: Any) -> None:

@@ -13,15 +13,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from chinese_alpaca_rag.errors import CheckpointError, MissingExtraError, ModelError, WrongUsageError
 from chinese_alpaca_rag.family.adapter import read_adapter
 from chinese_alpaca_rag.family.gguf_header import read_gguf_header
+from chinese_alpaca_rag.family.memory import KvType
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.llms.loading_progress import Progress
-
-KvType = Literal["f32", "f16", "q8_0", "q4_0"]
 
 #: enum ggml_type.
 GGML_TYPES: Final[dict[KvType, int]] = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8}

@@ -23,6 +23,8 @@ from chinese_alpaca_rag.llms.backend import Logits
 PENALISED_IDS: Final = 64
 _BLOCK: Final = 256
 
+Ids = np.ndarray[tuple[int], np.dtype[np.int64]]
+
 
 class Sampler:
     """The sampler of one answer; ``seed`` ``None`` draws a fresh one."""
@@ -58,24 +60,22 @@ class Sampler:
         drawn = np.searchsorted(cumulative[:kept], self._random.random() * cumulative[kept - 1], side="right")
         return int(ids[min(int(drawn), kept - 1)])
 
-    def _best_ids(self, scores: Logits) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """The ``top_k`` ids (0: all) from the highest score down, the lower id first among equals."""
+    def _best_ids(self, scores: Logits) -> Ids:
+        """The ``top_k`` ids (0: all) from the highest score down, the lower id first among equals.
+
+        Fewer where a constraint leaves fewer.
+        """
         top_k = min(self._sampling.top_k, len(scores))
-        if top_k > 0:
-            threshold = _kth_greatest(scores, top_k)
-            # Under a constraint fewer than top_k may be possible at all.
-            ids = np.flatnonzero(scores >= threshold if threshold > -np.inf else scores > -np.inf)
-        else:
-            ids = np.flatnonzero(scores > -np.inf)
+        ids = _greatest(scores, top_k) if top_k > 0 else np.flatnonzero(scores > -np.inf)
         ids = ids[np.argsort(-scores[ids], kind="stable")]
         return ids[:top_k] if top_k > 0 else ids
 
 
-def _kth_greatest(scores: Logits, k: int) -> np.float32:
-    """The ``k``-th greatest score. A tenth of the work of a partition of all of them.
+def _greatest(scores: Logits, k: int) -> Ids:
+    """The ids in order of all scores that reach the ``k``-th greatest; those above minus infinity where fewer are.
 
-    The greatest scores of ``k`` blocks reach the ``k``-th greatest of all such maxima: what does not reach it
-    is not among the ``k`` greatest.
+    A tenth of the work of a partition of all scores: the greatest scores of ``k`` blocks reach the ``k``-th
+    greatest of such maxima, so that what does not reach it is not among the ``k`` greatest.
     """
     blocks = len(scores) // _BLOCK
     bound = np.float32(-np.inf)
@@ -83,10 +83,11 @@ def _kth_greatest(scores: Logits, k: int) -> np.float32:
         maxima = scores[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(axis=1)
         bound = np.partition(maxima, -k)[-k]
     # Selecting among many equals is slow: what a constraint rules out is left out first.
-    candidates = scores[scores >= bound if bound > -np.inf else scores > -np.inf]
-    if len(candidates) < k:
-        return np.float32(-np.inf)
-    greatest: np.float32 = np.partition(candidates, -k)[-k]
+    ids = np.flatnonzero(scores >= bound if bound > -np.inf else scores > -np.inf)
+    if len(ids) <= k:
+        return ids
+    candidates = scores[ids]
+    greatest: Ids = ids[candidates >= np.partition(candidates, -k)[-k]]
     return greatest
 
 
