@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -48,7 +49,9 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyCheckpoint:
-    return build_toy_family(tmp_path_factory.mktemp("toy"), tokenizer_model=toy_tokenizer_model())
+    # It likes to close what it opened: JSON that is held to a schema then comes to an end.
+    favoured = {'"': 2.5, "}": 1.5, "]": 1.5}
+    return build_toy_family(tmp_path_factory.mktemp("toy"), tokenizer_model=toy_tokenizer_model(), favoured=favoured)
 
 
 def test_the_demonstration_answers_with_verified_citations_and_says_what_is_next(tmp_path: Path) -> None:
@@ -93,3 +96,21 @@ def test_chat_model(toy: ToyCheckpoint, backend: str) -> None:
 
 def test_ask_with_a_model_and_a_window(library: Path, toy: ToyCheckpoint) -> None:
     assert run("ask.py", library, QUESTION, toy.gguf, "4096").strip()
+
+
+@pytest.mark.parametrize("backend", ["gguf", "hf"])
+def test_structured(toy: ToyCheckpoint, backend: str, tmp_path: Path) -> None:
+    notice = tmp_path / "notice.txt"
+    notice.write_text("关于年假的通知。人力资源部，请在 3 月 31 日前提交申请。", encoding="utf-8")
+    found = json.loads(run("structured.py", getattr(toy, backend), notice))
+    assert set(found) == {"title", "department", "deadlines"}
+
+
+def test_tools(toy: ToyCheckpoint) -> None:
+    assert run("tools.py", toy.gguf, "到 2030 年 1 月 1 日还有几天？").strip()
+
+
+def test_complete(tmp_path: Path) -> None:
+    base = build_toy_family(tmp_path, tokenizer_model=toy_tokenizer_model(), kind="base")
+    for path in (base.gguf, base.hf):
+        assert run("complete.py", path, "长江是").strip()
