@@ -23,6 +23,7 @@ def main(model: str, file: str) -> None:
     text = Path(file).read_text(encoding="utf-8")
     reader = chat_alpaca(model, temperature=0, max_tokens=600).with_structured_output(Notice)
     notice = reader.invoke(f"从下面的通知中提取标题、发文部门和日期。\n\n{text}")
+    assert isinstance(notice, Notice)
     print(notice.model_dump_json(indent=2))
 
 

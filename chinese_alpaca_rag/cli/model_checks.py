@@ -176,8 +176,9 @@ def _others(fits: tuple[Fit, ...]) -> str:
 
 def _largest(fits: tuple[Fit, ...]) -> Words:
     """The longest window that fits, for each way."""
-    known = ", ".join(f"{fit.name} {fit.largest or 0:,}" for fit in fits)
-    return Words(zh=f"放得下的最大窗口（词元）：{known}", en=f"The longest windows that fit, in tokens: {known}")
+    zh = "，".join(f"{fit.name} {fit.largest:,}" if fit.largest else f"{fit.name} 放不下" for fit in fits)
+    en = ", ".join(f"{fit.name} {fit.largest:,}" if fit.largest else f"{fit.name} none" for fit in fits)
+    return Words(zh=f"放得下的最大窗口（词元）：{zh}", en=f"The longest windows that fit, in tokens: {en}")
 
 
 def _or_problem(report: Preflight, part: Part, check: Check) -> Check:

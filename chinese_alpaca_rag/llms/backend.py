@@ -9,13 +9,14 @@ the same evaluations: for several prompts with one beginning, for beams, for gui
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from chinese_alpaca_rag.llms.cancellation import Cancellation
+from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped
 
 Logits = npt.NDArray[np.float32]
 
@@ -74,8 +75,23 @@ class Backend(Protocol):
     def reorder(self, order: Sequence[int]) -> None:
         """Row ``i`` becomes what row ``order[i]`` was; those that are not named go."""
 
+    def forget(self) -> None:
+        """Drop all that is held: after an interruption, of which nobody knows how far it let things go."""
+
     def close(self) -> None:
         """Free weights and context; a second call does nothing."""
+
+
+@contextmanager
+def forgetting(backend: Backend) -> Iterator[None]:
+    """Whatever breaks in, Ctrl-C between two lines too, leaves no half of an evaluation behind."""
+    try:
+        yield
+    except EvaluationStopped:
+        raise
+    except BaseException:
+        backend.forget()
+        raise
 
 
 def common_prefix(held: Sequence[int] | npt.NDArray[np.int32], ids: Sequence[int]) -> int:

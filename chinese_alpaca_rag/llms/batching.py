@@ -13,8 +13,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from chinese_alpaca_rag.errors import AlpacaRagError
 from chinese_alpaca_rag.family.tokens import Tokenizer
-from chinese_alpaca_rag.llms.backend import Backend
+from chinese_alpaca_rag.llms.backend import Backend, forgetting
 from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped
 from chinese_alpaca_rag.llms.request import Answer, FinishReason, Request, TokenLogprob
 from chinese_alpaca_rag.llms.rows import prefill_rows, shared_beginning
@@ -24,16 +25,19 @@ from chinese_alpaca_rag.llms.writing import Writing
 class FinishedAnswer:
     """A ``request.Answer`` that is there already."""
 
-    def __init__(self, writing: Writing, text: str, reused: int) -> None:
+    def __init__(self, writing: Writing, text: str, reused: int, problem: AlpacaRagError | None = None) -> None:
         self.request = writing.request
         self.reused = reused
         self.output_tokens = len(writing.ids)
         self.finish_reason: FinishReason | None = writing.finish_reason
         self.logprobs: list[TokenLogprob] = writing.logprobs
         self._text = text
+        self._problem = problem
 
     def pieces(self) -> Generator[str]:
-        """The whole text at once."""
+        """The whole text at once. Raises what went wrong with this answer alone."""
+        if self._problem is not None:
+            raise self._problem
         if self._text:
             yield self._text
 
@@ -48,30 +52,41 @@ def answer_together(
     """
     writings = [Writing(request, tokenizer, backend.vocabulary) for request in requests]
     texts = [""] * len(requests)
+    problems: dict[int, AlpacaRagError] = {}
     backend.watch(cancelled)
     kept: int | None = None
-    with suppress(EvaluationStopped):
+    with suppress(EvaluationStopped), forgetting(backend):
         kept = prefill_rows(backend, [request.ids for request in requests], cancelled)
         if kept is not None:
-            _write_side_by_side(writings, texts, backend, cancelled)
+            _write_side_by_side(writings, texts, problems, backend, cancelled)
     shared = shared_beginning([request.ids for request in requests])
     return [
-        FinishedAnswer(writing, text, (kept or 0) if number == 0 else shared)
+        FinishedAnswer(writing, text, (kept or 0) if number == 0 else shared, problems.get(number))
         for number, (writing, text) in enumerate(zip(writings, texts, strict=True))
     ]
 
 
 def _write_side_by_side(
-    writings: Sequence[Writing], texts: list[str], backend: Backend, cancelled: Cancellation
+    writings: Sequence[Writing],
+    texts: list[str],
+    problems: dict[int, AlpacaRagError],
+    backend: Backend,
+    cancelled: Cancellation,
 ) -> None:
+    """Fill ``texts``, and ``problems`` for rows that cannot go on: the others do."""
     rows = list(range(len(writings)))
     while not cancelled.is_set():
         chosen = []
         for place, row in enumerate(rows):
-            index = writings[row].choose(backend.row_logits(place))
-            texts[row] += writings[row].take(index)
+            try:
+                index = writings[row].choose(backend.row_logits(place))
+                texts[row] += writings[row].take(index)
+            except AlpacaRagError as problem:
+                problems[row], index = problem, -1
             chosen.append(index)
-        going_on = [place for place, row in enumerate(rows) if writings[row].finish_reason is None]
+        going_on = [
+            place for place, row in enumerate(rows) if writings[row].finish_reason is None and row not in problems
+        ]
         if not going_on:
             return
         if len(going_on) < len(rows):

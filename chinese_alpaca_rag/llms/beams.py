@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from chinese_alpaca_rag.family.tokens import Tokenizer
-from chinese_alpaca_rag.llms.backend import Backend, Logits
+from chinese_alpaca_rag.llms.backend import Backend, Logits, forgetting
 from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped
 from chinese_alpaca_rag.llms.request import FinishReason, Request, TokenLogprob
-from chinese_alpaca_rag.llms.sampling import log_softmax, penalised
+from chinese_alpaca_rag.llms.sampling import log_softmax, not_a_number, penalised
 from chinese_alpaca_rag.llms.turns import Turns
 from chinese_alpaca_rag.llms.writing import Writing
 
@@ -68,10 +69,9 @@ class BeamSearch:
             with self._turns.step(self):
                 backend = self._open_backend()
                 backend.watch(self._cancelled)
-                try:
+                best: _Beam | None = None
+                with suppress(EvaluationStopped), forgetting(backend):
                     best = self._search(backend)
-                except EvaluationStopped:
-                    return
                 if best is None:
                     return
                 text = self._written(best, backend.vocabulary)
@@ -109,7 +109,9 @@ class BeamSearch:
             finished = sorted([*finished, *ending], key=lambda beam: -beam.score)[:beams]
             going_on = [candidate for candidate in candidates if candidate.index not in self._end_ids][:beams]
             if last or not going_on or _settled(finished, going_on[0].score / length, beams):
-                return finished[0] if finished else None
+                if not finished:
+                    raise not_a_number()
+                return finished[0]
             if self._cancelled.is_set():
                 return None
             logits = _advanced(backend, going_on, first=length == 1)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any, ClassVar, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -21,7 +22,7 @@ from langchain_core.tools import BaseTool
 
 from chinese_alpaca_rag.errors import WrongUsageError
 from chinese_alpaca_rag.family.template import Prompt, Turn, chat_template, default_system, render_prompt
-from chinese_alpaca_rag.llms.cancellation import Cancellation
+from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped
 from chinese_alpaca_rag.llms.family_model import FamilyModel, usage
 from chinese_alpaca_rag.llms.forms import Form, read_form
 from chinese_alpaca_rag.llms.messages import add_system_text, as_turns, conversation_language, count_fragments
@@ -189,14 +190,16 @@ class ChatAlpaca(FamilyModel, BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         cancelled = Cancellation()
         chunks = self._chunks(messages, stop, kwargs, cancelled)
+        # A thread of its own: those that all share would be full of answers waiting for one another.
+        own = ThreadPoolExecutor(1)
         try:
-            while (chunk := await run_in_executor(None, next, chunks, None)) is not None:
+            while (chunk := await run_in_executor(own, next, chunks, None)) is not None:
                 yield chunk
         finally:
             cancelled.set()
-            # A step still running in its thread cannot be closed from here: it sees the event and ends.
-            with suppress(ValueError):
-                chunks.close()
+            # A step that still runs in the thread sees the event and ends; then the generator is closed there.
+            own.submit(chunks.close)
+            own.shutdown(wait=False)
 
     def _answer(
         self, messages: list[BaseMessage], stop: list[str] | None, arguments: dict[str, Any], cancelled: Cancellation
@@ -204,6 +207,8 @@ class ChatAlpaca(FamilyModel, BaseChatModel):
         form, request = self._prepare(messages, stop, arguments)
         answer = self._whole_answer_to(request, cancelled)
         text = "".join(answer.pieces())
+        if answer.finish_reason is None:
+            raise EvaluationStopped  # half an answer is none: a cache would keep it
         form.check(text, answer)
         metadata = self._response_metadata(answer) | self._logprobs(answer)
         message = form.message(text, usage_metadata=usage(answer), response_metadata=metadata)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any, ClassVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -13,7 +14,7 @@ from langchain_core.outputs import Generation as TextGeneration
 from langchain_core.outputs import GenerationChunk, LLMResult
 from langchain_core.runnables.config import run_in_executor
 
-from chinese_alpaca_rag.llms.cancellation import Cancellation
+from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped
 from chinese_alpaca_rag.llms.family_model import usage
 from chinese_alpaca_rag.llms.local import LocalModel
 from chinese_alpaca_rag.llms.request import Answer, Request
@@ -83,8 +84,12 @@ class Alpaca(LocalModel, BaseLLM):
     ) -> LLMResult:
         requests = [self._prepare(prompt, stop, arguments) for prompt in prompts]
         answers = self._answers_to(requests, cancelled)
+        texts = ["".join(answer.pieces()) for answer in answers]
+        if any(answer.finish_reason is None for answer in answers):
+            raise EvaluationStopped  # half an answer is none: a cache would keep it
         generations: list[list[TextGeneration]] = [
-            [TextGeneration(text="".join(answer.pieces()), generation_info=self._info(answer))] for answer in answers
+            [TextGeneration(text=text, generation_info=self._info(answer))]
+            for text, answer in zip(texts, answers, strict=True)
         ]
         counts = [usage(answer) for answer in answers]
         total = {name: sum(int(count[name]) for count in counts) for name in ("input_tokens", "output_tokens")}
@@ -111,16 +116,18 @@ class Alpaca(LocalModel, BaseLLM):
     ) -> AsyncIterator[GenerationChunk]:
         cancelled = Cancellation()
         chunks = self._chunks(prompt, stop, kwargs, cancelled)
+        # A thread of its own: those that all share would be full of answers waiting for one another.
+        own = ThreadPoolExecutor(1)
         try:
-            while (chunk := await run_in_executor(None, next, chunks, None)) is not None:
+            while (chunk := await run_in_executor(own, next, chunks, None)) is not None:
                 if run_manager and chunk.text:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
         finally:
             cancelled.set()
-            # A step still running in its thread cannot be closed from here: it sees the event and ends.
-            with suppress(ValueError):
-                chunks.close()
+            # A step that still runs in the thread sees the event and ends; then the generator is closed there.
+            own.submit(chunks.close)
+            own.shutdown(wait=False)
 
     def _chunks(
         self, prompt: str, stop: list[str] | None, arguments: Mapping[str, Any], cancelled: Cancellation

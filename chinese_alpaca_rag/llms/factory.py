@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from langchain_core.language_models import BaseChatModel
-from pydantic import ValidationError
 
-from chinese_alpaca_rag.errors import ModelNotFoundError, UnknownModelError, WrongUsageError
+from chinese_alpaca_rag.errors import ModelNotFoundError, UnknownModelError
 from chinese_alpaca_rag.family.catalogue import CATALOGUE, ModelCard, find_model, match_name, nearest_names
 from chinese_alpaca_rag.family.rope import plan_rope
 from chinese_alpaca_rag.family.template import chat_template
@@ -50,10 +49,10 @@ def chat_alpaca(
         expected: dict[str, Any] = {"model": card.name} if card is not None else {}
         if options.get("tokenizer_path") is None:
             expected["tokenizer_path"] = path if card is None else _find_tokenizer(card, folder)
-        return _validated(_endpoint(), {"window": window, **options, **expected})
+        return _endpoint().model_validate({"window": window, **options, **expected})
     if card is not None:
         path = _find_weights(card, window, folder)
-    return _validated(_class_for(path), {"model_path": path, "window": window, **options})
+    return _class_for(path).model_validate({"model_path": path, "window": window, **options})
 
 
 def _class_for(path: Path) -> type[BaseChatModel]:
@@ -70,18 +69,6 @@ def _endpoint() -> type[BaseChatModel]:
     from chinese_alpaca_rag.llms.endpoint import ChatAlpacaEndpoint
 
     return ChatAlpacaEndpoint
-
-
-def _validated(kind: type[BaseChatModel], fields: dict[str, Any]) -> BaseChatModel:
-    try:
-        return kind.model_validate(fields)
-    except ValidationError as problem:
-        first = problem.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise WrongUsageError(
-            Words(zh=f"{name} 不能是 {first['input']!r}。", en=f"{name} cannot be {first['input']!r}."),
-            hint=Words(zh=f"要求：{first['msg']}", en=f"What it takes: {first['msg']}"),
-        ) from problem
 
 
 def _named(name: str) -> ModelCard:

@@ -9,16 +9,24 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal, Self
 
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from chinese_alpaca_rag.family.catalogue import ModelCard, Sampling
 from chinese_alpaca_rag.family.rope import RopePlan, plan_rope
 from chinese_alpaca_rag.family.tokens import Tokenizer
 from chinese_alpaca_rag.llms.cancellation import Cancellation
 from chinese_alpaca_rag.llms.logprobs import as_openai
-from chinese_alpaca_rag.llms.refusals import check_names, check_stops, no_room_for_prompt, prompt_overflow
+from chinese_alpaca_rag.llms.refusals import cannot_be, check_names, check_stops, no_room_for_prompt, prompt_overflow
 from chinese_alpaca_rag.llms.request import Answer, Constraint, Request
-from chinese_alpaca_rag.llms.sampling import check_sampling, check_whole_number
+from chinese_alpaca_rag.llms.sampling import check_sampling, check_switch, check_whole_number
 
 _SAMPLING: Final = ("temperature", "top_k", "top_p", "repetition_penalty", "max_tokens")
 #: What a single call may say otherwise than the model does.
@@ -90,6 +98,14 @@ class FamilyModel(BaseModel):
     def _answer_to(self, request: Request, cancelled: Cancellation) -> Answer:
         """The work on ``request``, nothing of it begun."""
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _in_the_kits_words(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(values)
+        except ValidationError as problem:
+            raise cannot_be(problem) from problem
+
     @model_validator(mode="before")
     @classmethod
     def _known_names_with_the_cards_figures(cls, values: Any) -> Any:
@@ -114,7 +130,11 @@ class FamilyModel(BaseModel):
         check_stops(self.stop)
         if self.max_tokens >= self.window:
             raise no_room_for_prompt(self.max_tokens, self.window)
+        self._get_ready()
         return self
+
+    def _get_ready(self) -> None:
+        """What is left to do once everything is checked."""
 
     def _check_model(self) -> None:
         """Refuse a checkpoint that this class cannot be used with, before anything is planned."""
@@ -123,6 +143,7 @@ class FamilyModel(BaseModel):
         """Raise ``WrongUsageError`` for settings that cannot be meant."""
         check_sampling(self._sampling(overrides), overrides.get("seed", self.seed))
         check_whole_number("min_tokens", overrides.get("min_tokens", self.min_tokens))
+        check_switch("logprobs", overrides.get("logprobs", self.logprobs))
         check_whole_number("top_logprobs", overrides.get("top_logprobs", self.top_logprobs))
 
     @property

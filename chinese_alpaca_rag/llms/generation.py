@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 
 from chinese_alpaca_rag.family.tokens import Tokenizer
-from chinese_alpaca_rag.llms.backend import Backend, Logits
+from chinese_alpaca_rag.llms.backend import Backend, Logits, forgetting
 from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped
 from chinese_alpaca_rag.llms.request import FinishReason, Guidance, Request, TokenLogprob
 from chinese_alpaca_rag.llms.rows import prefill_rows
@@ -71,14 +72,13 @@ class Generation:
                 self._writing = Writing(self.request, self._tokenizer, backend.vocabulary)
                 self.logprobs = self._writing.logprobs
             # Not undisturbed: the start, or somebody else used the model while this answer stood still.
-            try:
+            with suppress(EvaluationStopped), forgetting(backend):
                 if self.request.guidance is None:
                     logits = self._evaluated(backend, self._writing.ids, undisturbed)
                 else:
                     logits = self._evaluated_guided(backend, self.request.guidance, self._writing.ids, undisturbed)
-            except EvaluationStopped:
-                return None
-            return None if logits is None else self._writing.choose(logits)
+                return None if logits is None else self._writing.choose(logits)
+            return None
 
     def _evaluated(self, backend: Backend, written: Sequence[int], undisturbed: bool) -> Logits | None:
         ids: Sequence[int] = written[-1:]

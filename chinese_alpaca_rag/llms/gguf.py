@@ -18,7 +18,7 @@ from chinese_alpaca_rag.family.memory import KvType, context_length
 from chinese_alpaca_rag.family.preflight import require_memory
 from chinese_alpaca_rag.family.rope import RopePlan
 from chinese_alpaca_rag.llms.completion import Alpaca
-from chinese_alpaca_rag.llms.gguf_backend import MAX_ROWS, LlamaCppBackend
+from chinese_alpaca_rag.llms.gguf_backend import MAX_ROWS, MAX_THREADS, LlamaCppBackend
 from chinese_alpaca_rag.llms.llama_cpp_loading import library
 from chinese_alpaca_rag.llms.local import LocalModel
 from chinese_alpaca_rag.llms.local_chat import LocalChat
@@ -31,10 +31,11 @@ class GgufModel(LocalModel):
     backend_format: ClassVar[Literal["gguf", "hf"]] = "gguf"
     max_rows: ClassVar[int] = MAX_ROWS
     loading_fields: ClassVar[tuple[str, ...]] = ("kv_type", "n_gpu_layers")
+    opening_fields: ClassVar[tuple[str, ...]] = ("n_threads", "use_mmap", "use_mlock")
 
     batch_size: int = Field(default=MAX_ROWS, le=MAX_ROWS)
     """The most prompts that ``batch`` evaluates side by side, where the window holds them all; 8 at most."""
-    n_threads: int = Field(default_factory=physical_cores, ge=1, frozen=True)
+    n_threads: int = Field(default_factory=physical_cores, ge=1, le=MAX_THREADS, frozen=True)
     """Threads that evaluate; by default one for each physical core."""
     n_gpu_layers: int = Field(default=0, ge=-1, frozen=True)
     """Layers to put on the GPU, where llama.cpp was built for one; -1 is all."""

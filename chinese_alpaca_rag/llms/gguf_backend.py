@@ -28,6 +28,8 @@ from chinese_alpaca_rag.llms.llama_cpp_loading import (
 )
 
 MAX_ROWS: Final = 8
+#: ggml's own limit (GGML_MAX_N_THREADS): with far more it ends the process.
+MAX_THREADS: Final = 512
 _BATCH: Final = 512
 _FLASH_ATTENTION_AUTO: Final = -1
 # Where strlen is: the process itself, or the C library of Windows.
@@ -164,6 +166,11 @@ class LlamaCppBackend:
             sequences.append(sequence)
         self._lengths = [self._lengths[row] for row in order]
         self._sequences = sequences
+
+    def forget(self) -> None:
+        """See ``Backend.forget``."""
+        self._sequences, self._lengths, self._places, self._held_count = [], [], [], 0
+        self._lib.llama_memory_clear(self._memory, False)
 
     def close(self) -> None:
         """See ``Backend.close``."""

@@ -27,6 +27,7 @@ class TransformersModel(LocalModel):
     backend_format: ClassVar[Literal["gguf", "hf"]] = "hf"
     max_rows: ClassVar[int] = MAX_ROWS
     loading_fields: ClassVar[tuple[str, ...]] = ("device", "dtype", "attention", "quantization")
+    opening_fields: ClassVar[tuple[str, ...]] = ("device_map",)
 
     device: str = Field(default="auto", frozen=True)
     """Where it is evaluated, in PyTorch's words; "auto" is a GPU where there is one."""

@@ -119,6 +119,10 @@ class TransformersBackend:
         self._mask = self._mask[rows]
         self._lengths = [self._lengths[row] for row in order]
 
+    def forget(self) -> None:
+        """See ``Backend.forget``."""
+        self._cache, self._held, self._lengths, self._mask = growing_cache(), [], [], None
+
     def close(self) -> None:
         """See ``Backend.close``."""
         self._model = self._cache = self._mask = None
@@ -141,9 +145,8 @@ class TransformersBackend:
                 self._cache = growing_cache()
             raise
         except BaseException as problem:
-            # Whatever broke in (Ctrl-C, too): some layers may hold the new keys and others not.
             held = len(self._held)
-            self._cache, self._held, self._lengths = growing_cache(), [], []
+            self.forget()
             if isinstance(problem, RuntimeError) and "memory" in str(problem).lower():
                 raise out_of_memory(held + inputs["input_ids"].shape[-1], problem) from problem
             raise

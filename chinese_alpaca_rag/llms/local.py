@@ -16,7 +16,7 @@ from chinese_alpaca_rag.family.catalogue import ModelCard
 from chinese_alpaca_rag.family.checkpoint import Checkpoint
 from chinese_alpaca_rag.family.rope import RopePlan
 from chinese_alpaca_rag.family.tokens import Tokenizer
-from chinese_alpaca_rag.llms.backend import Backend, Logits, next_logits
+from chinese_alpaca_rag.llms.backend import Backend, Logits, forgetting, next_logits
 from chinese_alpaca_rag.llms.batching import answer_together, current_participant, groups
 from chinese_alpaca_rag.llms.beams import BeamSearch
 from chinese_alpaca_rag.llms.cancellation import Cancellation
@@ -24,21 +24,23 @@ from chinese_alpaca_rag.llms.family_model import CALL_FIELDS, FamilyModel, Promp
 from chinese_alpaca_rag.llms.generation import Generation
 from chinese_alpaca_rag.llms.headers import fingerprint, header, tokenizer
 from chinese_alpaca_rag.llms.refusals import (
+    check_beams,
     check_combination,
+    check_text,
     no_room_for_rows,
     wrong_format,
 )
 from chinese_alpaca_rag.llms.request import Answer, Constraint, Guidance, Request
 from chinese_alpaca_rag.llms.sampling import check_at_least_one, check_whole_number
-from chinese_alpaca_rag.llms.turns import Turns
+from chinese_alpaca_rag.llms.weights import Claim, Weights, weights_of
 
 
 class LocalModel(FamilyModel):
     """A checkpoint on this machine.
 
-    Making one reads the checkpoint's header only; weights load at the first call and stay until
-    ``close``. One object may be used by any number of threads; its answers are made one after another, those
-    of one ``batch`` side by side.
+    Making one reads the checkpoint's header only; weights load at the first call and stay until ``close``.
+    Objects that would open the same files in the same way share them. They may be used by any number of
+    threads; answers are made one after another, those of one ``batch`` side by side.
     """
 
     model_path: Path = Field(frozen=True)
@@ -57,11 +59,11 @@ class LocalModel(FamilyModel):
     backend_format: ClassVar[Literal["gguf", "hf"]]
     call_fields: ClassVar[tuple[str, ...]] = (*CALL_FIELDS, "num_beams", "guidance_scale", "negative_prompt")
     max_rows: ClassVar[int]
-    # What can change an answer beside what a call may say.
+    # What can change an answer beside what a call may say, and what else says how weights are opened.
     loading_fields: ClassVar[tuple[str, ...]] = ()
+    opening_fields: ClassVar[tuple[str, ...]] = ()
 
-    _turns: Turns = PrivateAttr(default_factory=Turns)
-    _backend: Backend | None = PrivateAttr(default=None)
+    _claim: Claim = PrivateAttr(default_factory=Claim)
     _checkpoint: Checkpoint = PrivateAttr()
 
     @field_validator("model_path", "lora_path")
@@ -87,7 +89,10 @@ class LocalModel(FamilyModel):
         super()._check_call(overrides)
         check_whole_number("batch_size", self.batch_size, least=1)
         check_whole_number("num_beams", overrides.get("num_beams", self.num_beams), least=1)
-        check_at_least_one("guidance_scale", overrides.get("guidance_scale", self.guidance_scale))
+        scale = overrides.get("guidance_scale", self.guidance_scale)
+        check_at_least_one("guidance_scale", scale)
+        check_text("negative_prompt", overrides.get("negative_prompt", self.negative_prompt))
+        check_combination(overrides.get("num_beams", self.num_beams), scale, self.max_rows)
 
     @abstractmethod
     def _load(self, checkpoint: Checkpoint, plan: RopePlan) -> Backend:
@@ -138,8 +143,8 @@ class LocalModel(FamilyModel):
         request = super()._request(ids, stop, overrides, constraint)
         beams = overrides.get("num_beams", self.num_beams)
         scale = overrides.get("guidance_scale", self.guidance_scale)
-        check_combination(beams, scale, request, self.max_rows)
         if beams > 1:
+            check_beams(beams, request)
             return self._limited(replace(request, beams=beams), [ids] * beams)
         if scale > 1:
             negative = overrides.get("negative_prompt", self.negative_prompt)
@@ -166,7 +171,7 @@ class LocalModel(FamilyModel):
 
     def _answer_to(self, request: Request, cancelled: Cancellation) -> Answer:
         kind = BeamSearch if request.beams > 1 else Generation
-        return kind(request, self.tokenizer, turns=self._turns, open_backend=self._opened, cancelled=cancelled)
+        return kind(request, self.tokenizer, turns=self._weights.turns, open_backend=self._opened, cancelled=cancelled)
 
     def _whole_answer_to(self, request: Request, cancelled: Cancellation) -> Answer:
         """As ``_answer_to``, for one that is not streamed: inside a ``batch`` it is made with the others."""
@@ -192,19 +197,47 @@ class LocalModel(FamilyModel):
 
     # Weights.
 
+    def _get_ready(self) -> None:
+        """Hold on to the shared weights from now on, so that what one copy opens is there for the next."""
+        self._claim.weights = self._weights
+
+    @property
+    def _weights(self) -> Weights:
+        """What all objects share that would open the same files in the same way."""
+        if self._claim.weights is None:
+            options = {name: repr(getattr(self, name)) for name in (*self.loading_fields, *self.opening_fields)}
+            files = (self.model_path.absolute(), fingerprint(self.model_path))
+            adapter = (self.lora_path.absolute(), fingerprint(self.lora_path)) if self.lora_path else None
+            self._claim.weights = weights_of((self.backend_format, files, adapter, self._plan, *options.items()))
+        return self._claim.weights
+
+    @property
+    def _backend(self) -> Backend | None:
+        """The backend, if it is open."""
+        return self._weights.backend
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, checked as a new model is, that shares the weights where it would open the same."""
+        # LangChain's profile follows from the others.
+        said = self.model_fields_set - {"profile"}
+        values = {name: getattr(self, name) for name in type(self).model_fields if name in said}
+        return type(self).model_validate({**values, **(update or {})})
+
     def next_token_logits(self, ids: Sequence[int]) -> Logits:
         """The logits after ``ids``, one for each id of the vocabulary. Loads the weights."""
         with self._alone():
             backend = self._opened()
             backend.watch(Cancellation())
-            return next_logits(backend, ids)
+            with forgetting(backend):
+                return next_logits(backend, ids)
 
     def close(self) -> None:
-        """Free weights and context, once an answer in progress has ended; the next call loads them again."""
+        """Free weights and context, once an answer in progress has ended; the next call loads them again.
+
+        Where another object uses the same weights they stay for it.
+        """
         with self._alone():
-            backend, self._backend = self._backend, None
-            if backend is not None:
-                backend.close()
+            self._weights.release(self._claim)
 
     def __enter__(self) -> Self:
         return self
@@ -217,13 +250,11 @@ class LocalModel(FamilyModel):
         """Inside, no other answer is being made."""
         me = object()
         try:
-            with self._turns.step(me):
+            with self._weights.turns.step(me):
                 yield
         finally:
-            self._turns.leave(me)
+            self._weights.turns.leave(me)
 
     def _opened(self) -> Backend:
         """The backend, loaded when it is not. Only inside a turn."""
-        if self._backend is None:
-            self._backend = self._load(self.checkpoint, self._plan)
-        return self._backend
+        return self._weights.opened(self._claim, lambda: self._load(self.checkpoint, self._plan))

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from langchain_core.exceptions import ContextOverflowError
+from pydantic import ValidationError
 
 from chinese_alpaca_rag.errors import CheckpointError, ModelError, WrongUsageError
 from chinese_alpaca_rag.family.catalogue import CATALOGUE, ModelCard
@@ -99,7 +100,7 @@ def check_stops(stop: Any) -> tuple[str, ...]:
     """``stop`` as a tuple. Raises ``WrongUsageError`` unless it is ``None`` or a list of texts, none of them empty."""
     if stop is None:
         return ()
-    if isinstance(stop, str) or not all(isinstance(text, str) and text for text in stop):
+    if not isinstance(stop, list | tuple) or not all(isinstance(text, str) and text for text in stop):
         raise WrongUsageError(
             Words(zh=f"stop 必须是非空字符串的列表，而不是 {stop!r}。", en=f"stop is a list of texts, not {stop!r}."),
             hint=Words(zh='例如 stop=["\\n\\n"]', en='For example: stop=["\\n\\n"]'),
@@ -147,27 +148,57 @@ def no_room_for_rows(rows: int, prompts: Sequence[int], window: int) -> PromptOv
     )
 
 
-def check_combination(beams: int, guidance_scale: float, request: Request, max_rows: int) -> None:
-    """Raise ``WrongUsageError`` for ways of generating that cannot be had together."""
+def check_combination(beams: int, guidance_scale: float, max_rows: int) -> None:
+    """Raise ``WrongUsageError`` for more beams than there are rows, and for beams with guidance."""
     if beams > max_rows:
         raise WrongUsageError(
             Words(zh=f"num_beams={beams} 太多。", en=f"num_beams={beams} are too many."),
             hint=Words(zh=f"最多 {max_rows} 个。", en=f"Use at most {max_rows}."),
         )
-    reasons = {
-        "guidance_scale": guidance_scale > 1,
-        "response_format / tools": request.constraint is not None,
-        "logprobs": request.top_logprobs is not None,
-    }
-    clashing = [name for name, there in reasons.items() if there]
-    if beams > 1 and clashing:
+    if beams > 1 and guidance_scale > 1:
+        raise _not_together(beams, "guidance_scale")
+
+
+def check_beams(beams: int, request: Request) -> None:
+    """Raise ``WrongUsageError`` for what a search for ``beams`` cannot give."""
+    if request.constraint is not None:
+        raise _not_together(beams, "response_format / tools")
+    if request.top_logprobs is not None:
+        raise _not_together(beams, "logprobs")
+
+
+def _not_together(beams: int, other: str) -> WrongUsageError:
+    return WrongUsageError(
+        Words(
+            zh=f"num_beams={beams} 不能与 {other} 同时使用。", en=f"num_beams={beams} cannot be combined with {other}."
+        ),
+        hint=Words(zh="请去掉其中一个。", en="Leave one of them out."),
+    )
+
+
+def check_text(name: str, value: Any) -> None:
+    """Raise ``WrongUsageError`` unless ``value`` is a text or ``None``."""
+    if value is not None and not isinstance(value, str):
         raise WrongUsageError(
-            Words(
-                zh=f"num_beams={beams} 不能与 {clashing[0]} 同时使用。",
-                en=f"num_beams={beams} cannot be combined with {clashing[0]}.",
-            ),
-            hint=Words(zh="请去掉其中一个。", en="Leave one of them out."),
+            Words(zh=f"{name} 必须是文字，而不是 {value!r}。", en=f"{name} is a text, not {value!r}."),
+            hint=Words(zh="请给一段文字，或不指定。", en="Give a text, or leave it out."),
         )
+
+
+def cannot_be(problem: ValidationError) -> WrongUsageError:
+    """The error for a field that pydantic would not take, without what a secret field was given."""
+    first = problem.errors()[0]
+    name = ".".join(map(str, first["loc"]))
+    given = "***" if "key" in name else repr(first["input"])
+    if first["type"] == "missing":
+        return WrongUsageError(
+            Words(zh=f"缺少参数 {name}。", en=f"The argument {name} is missing."),
+            hint=Words(zh=f"请给出 {name}=…", en=f"Give {name}=…"),
+        )
+    return WrongUsageError(
+        Words(zh=f"{name} 不能是 {given}。", en=f"{name} cannot be {given}."),
+        hint=Words(zh=f"要求：{first['msg']}", en=f"What it takes: {first['msg']}"),
+    )
 
 
 def wrong_format(checkpoint: Checkpoint, used: str) -> CheckpointError:

@@ -38,13 +38,7 @@ class Sampler:
         """The next id, which from then on counts as part of the answer. Raises ``ModelError`` for NaN."""
         # The maximum of anything and NaN is NaN, so that this one number speaks for all.
         if not math.isfinite(logits.max()):
-            raise ModelError(
-                Words(zh="模型算出的不是数（NaN 或无穷大）。", en="The model computed something that is no number."),
-                hint=Words(
-                    zh="权重可能已损坏，请重新下载；transformers 模型可改用 dtype=float32。",
-                    en="Its weights may be damaged: fetch them again. With transformers, try dtype='float32'.",
-                ),
-            )
+            raise not_a_number()
         scores = penalised(logits, self._recent, self._sampling.repetition_penalty)
         chosen = int(scores.argmax()) if self._sampling.temperature == 0 else self._draw(scores)
         self._recent.append(chosen)
@@ -53,7 +47,9 @@ class Sampler:
     def _draw(self, scores: Logits) -> int:
         ids = self._best_ids(scores)
         best = scores[ids].astype(np.float64)
-        weights = np.exp((best - best[0]) / self._sampling.temperature)
+        # A temperature near 0 makes the distances overflow to what they mean: no chance at all.
+        with np.errstate(over="ignore"):
+            weights = np.exp((best - best[0]) / self._sampling.temperature)
         cumulative = np.cumsum(weights / weights.sum())
         # The smallest set whose probability reaches top_p; the first id always stays.
         kept = 1 + int(np.searchsorted(cumulative[:-1], self._sampling.top_p))
@@ -69,6 +65,17 @@ class Sampler:
         ids = _greatest(scores, top_k) if top_k > 0 else np.flatnonzero(scores > -np.inf)
         ids = ids[np.argsort(-scores[ids], kind="stable")]
         return ids[:top_k] if top_k > 0 else ids
+
+
+def not_a_number() -> ModelError:
+    """The error for logits that are no numbers."""
+    return ModelError(
+        Words(zh="模型算出的不是数（NaN 或无穷大）。", en="The model computed something that is no number."),
+        hint=Words(
+            zh="权重可能已损坏，请重新下载；transformers 模型可改用 dtype=float32。",
+            en="Its weights may be damaged: fetch them again. With transformers, try dtype='float32'.",
+        ),
+    )
 
 
 def _greatest(scores: Logits, k: int) -> Ids:
@@ -144,6 +151,15 @@ def check_whole_number(name: str, value: object, least: int = 0) -> None:
     """Raise ``WrongUsageError`` unless ``value`` is a whole number of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise _out_of_range(name, value, least, math.inf, inclusive=True, whole=True)
+
+
+def check_switch(name: str, value: object) -> None:
+    """Raise ``WrongUsageError`` unless ``value`` is true or false."""
+    if not isinstance(value, bool):
+        raise WrongUsageError(
+            Words(zh=f"{name} 不能是 {value!r}。", en=f"{name} cannot be {value!r}."),
+            hint=Words(zh="请用 True 或 False。", en="Use True or False."),
+        )
 
 
 def check_at_least_one(name: str, value: object) -> None:

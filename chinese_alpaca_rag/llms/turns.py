@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from chinese_alpaca_rag.errors import WrongUsageError
+from chinese_alpaca_rag.language import Words
+
 # How long, in seconds, an answer may stand still between two tokens before another may begin. Its
 # consumer may be thinking, or gone for good; either way it can go on later, only more slowly.
 PATIENCE: Final = 1.0
@@ -51,14 +54,28 @@ class Turns:
         """``who`` is done (a second call does nothing)."""
         with self._condition:
             if self._holder is who:
-                self._holder = None
+                # Working is over, too: an interruption may have come before ``step`` could say so.
+                self._holder, self._working = None, False
                 self._condition.notify_all()
 
     def _seconds_to_wait(self, who: object) -> float:
         if self._working:
+            if self._thread == threading.get_ident():
+                raise _in_its_own_call()
             return self._patience
         if self._holder is None or self._holder is who:
             return 0.0
         same_thread = self._thread == threading.get_ident()
         patience = self._patience_in_thread if same_thread else self._patience
         return self._rested_since + patience - time.monotonic()
+
+
+def _in_its_own_call() -> WrongUsageError:
+    """A callback that is called while the model computes would wait for itself."""
+    return WrongUsageError(
+        Words(
+            zh="不能在模型计算或加载的过程中（如 on_progress 里）再使用它。",
+            en="The model cannot be used from inside its own loading or evaluation (from on_progress, say).",
+        ),
+        hint=Words(zh="请在调用结束之后再使用。", en="Use it when the call has returned."),
+    )

@@ -101,7 +101,8 @@ def test_a_prompt_that_begins_as_the_last_one_is_evaluated_from_where_it_differs
     prompt = model.count_prompt_tokens([sources, HumanMessage("出差住宿的标准是多少？")])
     assert cache_read(second) > 0.8 * prompt
     assert evaluations.tokens == prompt - cache_read(second) + 3
-    fresh = open_model(max_tokens=4, temperature=0).invoke([sources, HumanMessage("出差住宿的标准是多少？")])
+    model.close()
+    fresh = model.invoke([sources, HumanMessage("出差住宿的标准是多少？")])
     assert fresh.content == second.content
     assert cache_read(fresh) == 0
 

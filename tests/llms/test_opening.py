@@ -103,7 +103,7 @@ def test_unknown_fields_are_refused_with_the_nearest(open_model: OpenModel, name
 
 
 def test_without_a_path_the_missing_field_is_named(toy: ToyCheckpoint) -> None:
-    with pytest.raises(ValidationError, match="model_path"):
+    with pytest.raises(WrongUsageError, match="model_path"):
         ChatAlpacaGGUF.model_validate({"temperature": 0})
 
 

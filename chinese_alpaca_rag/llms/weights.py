@@ -1,0 +1,68 @@
+"""Opened weights, shared by every model object that would open them in the same way.
+
+Two chains with different temperatures, or LangChain's ``configurable_fields`` (which makes a new object for
+every call), take one copy of the weights and one context.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from typing import Any, Final
+from weakref import WeakSet, WeakValueDictionary
+
+from chinese_alpaca_rag.llms.backend import Backend
+from chinese_alpaca_rag.llms.turns import Turns
+
+
+class Claim:
+    """One model object's use of weights; it goes with its object. Copies and pickles begin without any."""
+
+    def __init__(self) -> None:
+        self.weights: Weights | None = None
+
+    def __deepcopy__(self, _: dict[int, Any]) -> Claim:
+        return Claim()
+
+    def __copy__(self) -> Claim:
+        return Claim()
+
+    def __reduce__(self) -> tuple[type[Claim], tuple[()]]:
+        return Claim, ()
+
+
+class Weights:
+    """The backend once it is opened, whose turn it is, and who has used it since."""
+
+    def __init__(self) -> None:
+        self.turns = Turns()
+        self.backend: Backend | None = None
+        self._claims: WeakSet[Claim] = WeakSet()
+
+    def opened(self, claim: Claim, load: Callable[[], Backend]) -> Backend:
+        """The backend, loaded when it is not. Only inside a turn."""
+        if self.backend is None:
+            self.backend = load()
+        self._claims.add(claim)
+        return self.backend
+
+    def release(self, claim: Claim) -> None:
+        """Free the backend unless another object uses it. Only inside a turn."""
+        self._claims.discard(claim)
+        if self._claims or self.backend is None:
+            return
+        backend, self.backend = self.backend, None
+        backend.close()
+
+
+_opened: Final[WeakValueDictionary[Hashable, Weights]] = WeakValueDictionary()
+_guard: Final = threading.Lock()
+
+
+def weights_of(key: Hashable) -> Weights:
+    """The weights that all objects with the same ``key`` share, for as long as one of them lives."""
+    with _guard:
+        weights = _opened.get(key)
+        if weights is None:
+            weights = _opened[key] = Weights()
+        return weights
