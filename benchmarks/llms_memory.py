@@ -72,9 +72,9 @@ class Case:
 CASES = (
     Case("gguf", STAND_IN, "float16", 6144, "f16"),
     Case("gguf", NARROW, "float32", 2048, "f16"),
-    Case("gguf", NARROW, "float16", 4096, "f32"),
+    Case("gguf", NARROW, "float16", 4096, "f16"),
     Case("gguf", NARROW, "q8_0", 6144, "f16"),
-    Case("gguf", NARROW, "q4_0", 4096, "f32"),
+    Case("gguf", NARROW, "q4_0", 8192, "f16"),
     Case("gguf", WIDE, "float16", 2048, "q8_0"),
     Case("gguf", WIDE, "q8_0", 2048, "q4_0"),
     Case("gguf", WIDE, "q4_0", 2048, "f16"),

@@ -17,10 +17,10 @@ from chinese_alpaca_rag.errors import MissingExtraError
 from chinese_alpaca_rag.family.catalogue import ModelCard
 from chinese_alpaca_rag.family.weight_files import TORCH_BYTES, TorchType, WeightSize
 
-KvType = Literal["f32", "f16", "q8_0", "q4_0"]
+KvType = Literal["f16", "q8_0", "q4_0"]
 
 #: Bytes of one element of the KV cache; the quantised types hold 32 elements in 34 and in 18 bytes.
-KV_BYTES: Final[dict[KvType, float]] = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
+KV_BYTES: Final[dict[KvType, float]] = {"f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 #: Bytes an element of released GGUF files: half precision, and q4_k, in which a tenth of the weights are finer.
 RELEASED_BYTES: Final[dict[str, float]] = {"f16": 2.0, "q4_k": 4.85 / 8}
 
@@ -195,12 +195,8 @@ def _compute_buffer(card: ModelCard, cells: int, kv_type: KvType) -> int:
     """llama.cpp's work area for a batch, with flash attention, in bytes.
 
     A mask of 2 bytes a token and cell, and f32 vectors: three of the feed-forward's width and four (with
-    f16 keys) or three of the hidden width. Keys and values in f32 are converted to f16 whole, beside five vectors.
+    f16 keys) or three of the hidden width.
     """
     row, mask = _BATCH * 4, _BATCH * cells * 2
     vectors = 4 if kv_type == "f16" else 3
-    work = mask + row * (3 * card.feed_forward + vectors * card.hidden)
-    if kv_type == "f32":
-        halves = 2 * cells * card.kv_heads * card.head_dim * 2
-        work = max(work, mask + halves + row * 5 * card.hidden)
-    return work
+    return mask + row * (3 * card.feed_forward + vectors * card.hidden)

@@ -23,7 +23,7 @@ from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.llms.loading_progress import Progress
 
 #: enum ggml_type.
-GGML_TYPES: Final[dict[KvType, int]] = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8}
+GGML_TYPES: Final[dict[KvType, int]] = {"f16": 1, "q4_0": 2, "q8_0": 8}
 
 _TOKENS: Final = "tokenizer.ggml.tokens"
 _MOST_LAYERS: Final = 512  # LLAMA_MAX_LAYERS

@@ -23,7 +23,8 @@ class LocalChat(LocalModel, ChatAlpaca):
     """``batch`` and ``abatch`` evaluate up to ``batch_size`` prompts side by side, what they share only once.
 
     The replies are those of single calls wherever the backend's arithmetic does not depend on the number of
-    rows; in half precision and with quantised weights a likely token may rarely give way to one as likely.
+    rows, as in single precision with transformers on a CPU. Half precision and quantised weights round otherwise
+    for several rows: probabilities are the same, sampled texts need not be.
     ``max_concurrency`` in the config lowers ``batch_size``.
     """
 

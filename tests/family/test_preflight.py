@@ -146,12 +146,12 @@ def test_a_refusal_names_both_numbers_and_its_hint_is_true(checkpoint: Checkpoin
 def test_a_smaller_type_is_proposed_for_the_whole_window(toy: ToyCheckpoint) -> None:
     checkpoint = read_checkpoint(toy.gguf)
     plan = plan_rope(checkpoint.card)
-    free = require_memory(checkpoint, plan, kv_type="q8_0", available=PLENTY).required
+    free = require_memory(checkpoint, plan, kv_type="q4_0", available=PLENTY).required
     with pytest.raises(NotEnoughMemoryError) as caught:
-        require_memory(checkpoint, plan, kv_type="f32", available=free)
+        require_memory(checkpoint, plan, kv_type="f16", available=free)
     proposed = hinted(caught.value)
-    assert (16384, "q8_0") in proposed
-    assert proposed[0][1] == "f32"
+    assert (16384, "q4_0") in proposed
+    assert proposed[0][1] == "f16"
     assert proposed[0][0] < 16384
 
 

@@ -136,14 +136,14 @@ def test_logits_do_not_depend_on_what_was_held(toy: ToyCheckpoint, closing: Clos
             assert largest_difference(model.next_token_logits(ids), fresh) < 0.005
 
 
-@pytest.mark.parametrize("kv_type", ["f32", "q8_0", "q4_0"])
+@pytest.mark.parametrize("kv_type", ["q8_0", "q4_0"])
 def test_other_types_of_keys_and_values_stay_near(kv_type: str, tmp_path: Path, closing: Closing) -> None:
     checkpoint = build_toy_family(tmp_path, tokenizer_model=toy_tokenizer_model(), hidden=128, heads=4)
     ids = random_ids(300)
     plain = closing(ChatAlpacaGGUF(model_path=checkpoint.gguf)).next_token_logits(ids)
     typed = closing(ChatAlpacaGGUF.model_validate({"model_path": checkpoint.gguf, "kv_type": kv_type}))
     logits = typed.next_token_logits(ids)
-    assert np.corrcoef(plain, logits)[0, 1] > {"f32": 0.9999, "q8_0": 0.99, "q4_0": 0.8}[kv_type]
+    assert np.corrcoef(plain, logits)[0, 1] > {"q8_0": 0.99, "q4_0": 0.8}[kv_type]
 
 
 CONVERSATIONS: dict[str, list[BaseMessage]] = {

@@ -58,7 +58,7 @@ def llama_cpp_context(path: Path, lora_paths: list[Path]) -> Iterator[tuple[Any,
     adapters = [load_adapter(lib, model, lora) for lora in lora_paths]
     parameters = lib.llama_context_default_params()
     plan = plan_rope(read_checkpoint(path).card)
-    set_fields(parameters, n_ctx=512, n_threads=1, n_threads_batch=1, type_k=GGML_TYPES["f32"], **plan.for_llama_cpp())
+    set_fields(parameters, n_ctx=512, n_threads=1, n_threads_batch=1, type_k=GGML_TYPES["f16"], **plan.for_llama_cpp())
     context = lib.llama_init_from_model(model, parameters)
     try:
         yield lib, context, adapters
