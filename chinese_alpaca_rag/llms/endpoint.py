@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import Field, PrivateAttr, SecretStr, field_validator
 
@@ -22,6 +23,9 @@ from chinese_alpaca_rag.llms.endpoint_dialects import DialectName
 from chinese_alpaca_rag.llms.endpoint_served import Served, Wanted, find_served
 from chinese_alpaca_rag.llms.headers import Fingerprint, fingerprint, header
 from chinese_alpaca_rag.llms.request import Request
+
+#: The longest silence, in seconds, when a server is asked what it serves: it evaluates nothing for that.
+LOOK_UP_TIMEOUT: Final = 15.0
 
 
 class ChatAlpacaEndpoint(ChatAlpaca):
@@ -67,7 +71,6 @@ class ChatAlpacaEndpoint(ChatAlpaca):
     use_proxies: bool = Field(default=False, frozen=True)
     """Whether proxies named by the environment are used; prompts then pass through them."""
 
-    _lock: Any = PrivateAttr(default_factory=threading.Lock)
     _served: Served | None = PrivateAttr(default=None)
 
     @field_validator("tokenizer_path")
@@ -128,31 +131,27 @@ class ChatAlpacaEndpoint(ChatAlpaca):
     # Answering.
 
     def _answer_to(self, request: Request, cancelled: threading.Event) -> EndpointAnswer:
-        client = self._client()
-        server = Server(client, lambda: self._found(client), self.tokenizer, self.card, self.window)
+        server = Server(self._client(), self.served, self.tokenizer, self.card, self.window)
         return EndpointAnswer(request, server, cancelled)
 
     def served(self) -> Served:
-        """What the server says it serves. Raises ``EndpointError`` where that is not what is wanted."""
-        return self._found(self._client())
+        """What the server says it serves, asked once. Raises ``EndpointError`` where that is not what is wanted."""
+        served = self._served
+        if served is None:
+            # Several threads may ask at once: better than one waiting for the other's silent server.
+            wanted = Wanted(self.card, self._plan, self.tokenizer, self.served_model, self.dialect)
+            self._served = served = find_served(self._client(LOOK_UP_TIMEOUT), wanted)
+        return served
 
     def close(self) -> None:
         """Forget what was found out about the server; the next call asks it again."""
-        with self._lock:
-            self._served = None
+        self._served = None
 
-    def _found(self, client: EndpointClient) -> Served:
-        with self._lock:
-            if self._served is None:
-                wanted = Wanted(self.card, self._plan, self.tokenizer, self.served_model, self.dialect)
-                self._served = find_served(client, wanted)
-            return self._served
-
-    def _client(self) -> EndpointClient:
+    def _client(self, longest: float = math.inf) -> EndpointClient:
         return EndpointClient(
             server_address(self.base_url),
             api_key=self.api_key.get_secret_value() if self.api_key is not None else None,
-            read_timeout=self.timeout,
+            read_timeout=min(self.timeout, longest),
             connect_timeout=self.connect_timeout,
             retries=self.max_retries,
             verify=self.verify_tls,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
+from langgraph.errors import GraphRecursionError
 from pydantic import BaseModel, Field
 
 from chinese_alpaca_rag.errors import StructuredOutputError, WrongUsageError
@@ -69,7 +71,7 @@ def test_a_batch_of_answers_is_held_row_by_row(open_closing: Callable[..., Local
 
 def test_a_schema_that_cannot_end_within_the_budget_is_an_error(open_closing: Callable[..., LocalChat]) -> None:
     model = open_closing()
-    with pytest.raises(WrongUsageError, match="max_tokens|tokens"):
+    with pytest.raises(WrongUsageError, match="tokens"):
         model.with_structured_output(Leave).bind(max_tokens=3).invoke("张三")
     long = {"type": "object", "properties": {"text": {"type": "string", "minLength": 60}}, "required": ["text"]}
     wanted = {"type": "json_schema", "json_schema": {"name": "long", "schema": long}}
@@ -109,14 +111,9 @@ def test_an_agent_with_tools_and_a_response_format_comes_to_its_end(open_closing
     for seed in range(6):
         model = open_closing(temperature=1.2, seed=seed)
         agent = create_agent(model, tools=[holidays], response_format=Leave)
-        try:
-            state: dict[str, Any] = agent.invoke(
-                {"messages": [HumanMessage("张三请假五天。")]}, {"recursion_limit": 12}
-            )
-        except Exception as problem:
-            # Random weights may call for ever; the graph then says so.
-            assert type(problem).__name__ == "GraphRecursionError", problem
-            continue
-        assert isinstance(state["structured_response"], Leave)
-        ended += 1
+        # Random weights may call for ever; the graph then says so.
+        with suppress(GraphRecursionError):
+            state = agent.invoke({"messages": [HumanMessage("张三请假五天。")]}, {"recursion_limit": 12})
+            assert isinstance(state["structured_response"], Leave)
+            ended += 1
     assert ended
