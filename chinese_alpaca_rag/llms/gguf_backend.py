@@ -228,10 +228,9 @@ class LlamaCppBackend:
                     zh=f"llama.cpp 无法打开 {plan.window} 个词元的窗口：{reason}",
                     en=f"llama.cpp cannot open a window of {plan.window} tokens: {reason}",
                 ),
-                hint=Words(
-                    zh="若是内存不足，请用更小的窗口，或 kv_type='q8_0'。",
-                    en="If memory ran out, use a smaller window, or kv_type='q8_0'.",
-                ),
+                hint=Words(zh="请用更小的窗口，或 kv_type='q8_0'。", en="Use a smaller window, or kv_type='q8_0'.")
+                if kv_type == "f16"
+                else Words(zh="请用 kv_type='f16'，或更小的窗口。", en="Use kv_type='f16', or a smaller window."),
             )
         return context
 

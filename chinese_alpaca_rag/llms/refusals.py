@@ -68,7 +68,11 @@ def prompt_overflow(prompt_tokens: int, window: int, card: ModelCard) -> PromptO
             en=f"Shorten what is sent, or use a model with a wider window, such as {reaching[0].name}.",
         )
     else:
-        remedy = Words(zh="请缩短对话或资料。", en="Shorten what is sent.")
+        widest = max((other for other in CATALOGUE if other.kind == "chat"), key=lambda other: other.reach)
+        remedy = Words(
+            zh=f"请缩短对话或资料：家族中最大的窗口是 {widest.reach}（{widest.name}）。",
+            en=f"Shorten what is sent: the widest window of the family is {widest.reach} ({widest.name}).",
+        )
     return PromptOverflowError(
         Words(
             zh=f"提示词有 {prompt_tokens} 个词元，窗口只有 {window} 个，没有回答的余地。",

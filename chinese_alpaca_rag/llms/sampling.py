@@ -106,6 +106,8 @@ def penalised(logits: Logits, recent: Sequence[int], penalty: float) -> Logits:
     scores = logits.copy()
     if recent and penalty != 1.0:
         ids = np.fromiter(set(list(recent)[-PENALISED_IDS:]), dtype=np.int64)
+        # Finite whatever the penalty: a float32 holds no more.
+        penalty = min(max(penalty, 1e-30), 1e30)
         scores[ids] = np.where(scores[ids] > 0, scores[ids] / np.float32(penalty), scores[ids] * np.float32(penalty))
     return scores
 
