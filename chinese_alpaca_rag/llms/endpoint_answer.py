@@ -195,7 +195,9 @@ class EndpointAnswer:
             ended_by_id = self._end == "stop" and not self.request.stops and served.dialect.counts_the_end
             self.output_tokens = max(0, figures.answer - ended_by_id)
         else:
-            self.output_tokens = self._tokenizer.count(self._text.removeprefix(" "))
+            counted = self._tokenizer.count(self._text.removeprefix(" "))
+            # Text of odd bytes encodes longer than it was written, but no reply is longer than it may be.
+            self.output_tokens = min(counted, self.request.sampling.max_tokens)
             self.metadata["usage_counted_here"] = True
 
 
