@@ -25,6 +25,9 @@ from chinese_alpaca_rag.settings import Settings
 
 _PURPOSES = {
     "office": Words(zh="读 Word、Excel、PowerPoint", en="Word, Excel and PowerPoint"),
+    "endpoint": Words(
+        zh="服务器上的模型、约束生成和 Llama-3", en="models at a server, constrained generation and Llama-3"
+    ),
     "gguf": Words(zh="GGUF 模型", en="GGUF models"),
     "hf": Words(zh="transformers 模型", en="transformers models"),
     "cuda": Words(zh="NVIDIA GPU 上的 8 位和 4 位权重", en="8-bit and 4-bit weights on NVIDIA GPUs"),

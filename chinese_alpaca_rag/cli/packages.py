@@ -20,8 +20,9 @@ REQUIRED = (
 )
 EXTRAS: dict[str, tuple[str, ...]] = {
     "office": ("unstructured",),
-    "gguf": ("llama-cpp-python", "llguidance", "jsonschema", "tokenizers"),
-    "hf": ("transformers", "torch", "safetensors", "accelerate", "peft", "llguidance", "jsonschema", "tokenizers"),
+    "endpoint": ("llguidance", "jsonschema", "tokenizers"),
+    "gguf": ("llama-cpp-python",),
+    "hf": ("transformers", "torch", "safetensors", "accelerate", "peft"),
     "cuda": ("bitsandbytes",),
     "dense": ("sentence-transformers", "faiss-cpu", "chromadb", "torch"),
     "server": ("starlette", "uvicorn"),

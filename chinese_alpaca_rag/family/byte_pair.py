@@ -228,7 +228,7 @@ def _build_encoder(vocabulary: Mapping[str, int], merges: Sequence[tuple[str, st
         from tokenizers.models import BPE
         from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
     except ImportError as problem:
-        raise MissingExtraError.for_package("tokenizers", "gguf") from problem
+        raise MissingExtraError.for_package("tokenizers", "endpoint") from problem
 
     # A word that is a piece is that piece, whatever the merges would make of it.
     encoder = Tokenizer(BPE(vocab=dict(vocabulary), merges=list(merges), ignore_merges=True))

@@ -22,4 +22,4 @@ def _package(name: str) -> ModuleType:
     try:
         return import_module(name)
     except ImportError as problem:
-        raise MissingExtraError.for_package(name, "gguf") from problem
+        raise MissingExtraError.for_package(name, "endpoint") from problem
