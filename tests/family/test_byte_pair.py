@@ -241,5 +241,5 @@ def test_damaged_vocabularies_are_refused(changes: dict[str, Any]) -> None:
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(MissingExtraError, match=r"chinese-alpaca-rag\[gguf\]"):
+    with pytest.raises(MissingExtraError, match=r"chinese-alpaca-rag\[endpoint\]"):
         byte_pair_tokenizer(TOY)
