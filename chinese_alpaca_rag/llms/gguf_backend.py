@@ -75,6 +75,7 @@ class LlamaCppBackend:
         # time; that C text of the flag has a length as soon as it is set.
         self._is_set = ctypes.cast(ctypes.CDLL(_C_LIBRARY).strlen, self._lib.ggml_abort_callback)
         self._cancelled: Cancellation | None = None
+        self._flags: tuple[Cancellation | None, ...] = ()
         self._memory = self._lib.llama_get_memory(self._context)
         self.vocabulary = int(self._lib.llama_vocab_n_tokens(self._lib.llama_model_get_vocab(model)))
         self._logits_type = ctypes.c_float * self.vocabulary
@@ -88,8 +89,10 @@ class LlamaCppBackend:
     def watch(self, cancelled: Cancellation) -> None:
         """See ``Backend.watch``. Between two operations llama.cpp looks at the flag, on a CPU."""
         if cancelled is not self._cancelled:
-            self._cancelled = cancelled
+            # Whichever of the two the library looks at when something breaks in here, it has to be there.
+            self._flags = (self._cancelled, cancelled)
             self._lib.llama_set_abort_callback(self._context, self._is_set, ctypes.addressof(cancelled.flag))
+            self._cancelled = cancelled
 
     def keep(self, ids: Sequence[int]) -> int:
         """See ``Backend.keep``."""

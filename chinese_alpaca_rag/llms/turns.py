@@ -27,7 +27,10 @@ class Turns:
     """
 
     def __init__(self, patience: float = PATIENCE, patience_in_thread: float = PATIENCE_IN_THREAD) -> None:
-        self._condition = threading.Condition()
+        # Held by its own name, never by the condition's: that one is taken in Python code, where a Ctrl-C can come
+        # between taking it and being able to give it back.
+        self._lock = threading.Lock()
+        self._condition = threading.Condition(self._lock)
         self._patience = patience
         self._patience_in_thread = patience_in_thread
         self._holder: object | None = None
@@ -38,7 +41,7 @@ class Turns:
     @contextmanager
     def step(self, who: object) -> Iterator[bool]:
         """The model is ``who``'s alone inside; true when nobody else used it since its last step."""
-        with self._condition:
+        with self._lock:
             while (wait := self._seconds_to_wait(who)) > 0:
                 self._condition.wait(wait)
             undisturbed = self._holder is who
@@ -46,13 +49,13 @@ class Turns:
         try:
             yield undisturbed
         finally:
-            with self._condition:
+            with self._lock:
                 self._working = False
                 self._rested_since = time.monotonic()
 
     def leave(self, who: object) -> None:
         """``who`` is done (a second call does nothing)."""
-        with self._condition:
+        with self._lock:
             if self._holder is who:
                 # Working is over, too: an interruption may have come before ``step`` could say so.
                 self._holder, self._working = None, False

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -124,3 +128,29 @@ def test_closing_gives_the_memory_back(form: str, toy: ToyCheckpoint, tmp_path: 
     before, opened, closed = map(int, done.stdout.split())
     assert opened - before > 80e6
     assert closed - before < 0.1 * (opened - before) + 5e6
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer's signals")
+def test_an_interruption_at_any_moment_leaves_the_model_usable(open_model: OpenModel) -> None:
+    """As Ctrl-C would come: between any two lines, in the middle of an answer, or of the waiting for a turn."""
+    model = open_model(max_tokens=16, temperature=0)
+    expected = model.invoke(QUESTION).content
+    moments = random.Random(7)
+    before = signal.signal(signal.SIGALRM, _interrupt)
+    try:
+        for number in range(150):
+            with suppress(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, moments.uniform(0.0005, 0.01))
+                if number % 3:
+                    model.invoke(f"第{number}个问题", max_tokens=3000, min_tokens=3000)
+                else:
+                    model.invoke(f"第{number}个问题", max_tokens=300, num_beams=3)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(model.invoke, QUESTION).result(timeout=30).content == expected
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
