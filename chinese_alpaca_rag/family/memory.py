@@ -19,6 +19,8 @@ from chinese_alpaca_rag.family.weight_files import TORCH_BYTES, TorchType, Weigh
 
 KvType = Literal["f16", "q8_0", "q4_0"]
 
+#: enum ggml_type.
+GGML_TYPES: Final[dict[KvType, int]] = {"f16": 1, "q4_0": 2, "q8_0": 8}
 #: Bytes of one element of the KV cache; the quantised types hold 32 elements in 34 and in 18 bytes.
 KV_BYTES: Final[dict[KvType, float]] = {"f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 #: Bytes an element of released GGUF files: half precision, and q4_k, in which a tenth of the weights are finer.

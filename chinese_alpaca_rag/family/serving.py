@@ -16,18 +16,15 @@ from typing import Final, Literal, cast
 
 from chinese_alpaca_rag.errors import WrongUsageError
 from chinese_alpaca_rag.family.catalogue import ModelCard
-from chinese_alpaca_rag.family.memory import context_length
+from chinese_alpaca_rag.family.memory import GGML_TYPES, KvType, context_length
 from chinese_alpaca_rag.family.rope import RopePlan, plan_rope
 from chinese_alpaca_rag.language import Words
 
 Engine = Literal["vllm", "llama-server", "llama-cpp-python"]
-KvType = Literal["f16", "q8_0", "q4_0"]
 
 #: A server is reached from its own machine only, unless another address is asked for.
 LOCAL_HOST: Final = "127.0.0.1"
 
-# enum ggml_type.
-_GGML_TYPES: Final[dict[KvType, int]] = {"f16": 1, "q4_0": 2, "q8_0": 8}
 _SCALINGS: Final = {"default": "none", "linear": "linear", "yarn": "yarn"}
 
 
@@ -145,7 +142,7 @@ def _llama_cpp_python(plan: RopePlan, place: _Place) -> list[str]:
         *("--host", place.host, "--port", str(place.port)),
         *("--n_ctx", str(context_length(plan.window))),
         *(text for name, value in plan.for_llama_cpp().items() for text in (f"--{name}", _number(value))),
-        *("--type_k", str(_GGML_TYPES[place.kv_type]), "--type_v", str(_GGML_TYPES[place.kv_type])),
+        *("--type_k", str(GGML_TYPES[place.kv_type]), "--type_v", str(GGML_TYPES[place.kv_type])),
         *("--flash_attn", "true" if quantised else "false"),
         *("--logits_all", "false"),
         *("--interrupt_requests", "false"),
@@ -167,9 +164,9 @@ _ENGINES: Final[Mapping[Engine, _EngineRow]] = MappingProxyType(
     {
         # vLLM's quantised caches are of other kinds, which the memory figures here do not know.
         "vllm": _EngineRow(8000, "hf", ("f16",), lambda card: card.hub or card.name, _vllm),
-        "llama-server": _EngineRow(8080, "gguf", tuple(_GGML_TYPES), lambda card: f"{card.name}.gguf", _llama_server),
+        "llama-server": _EngineRow(8080, "gguf", tuple(GGML_TYPES), lambda card: f"{card.name}.gguf", _llama_server),
         "llama-cpp-python": _EngineRow(
-            8000, "gguf", tuple(_GGML_TYPES), lambda card: f"{card.name}.gguf", _llama_cpp_python
+            8000, "gguf", tuple(GGML_TYPES), lambda card: f"{card.name}.gguf", _llama_cpp_python
         ),
     }
 )

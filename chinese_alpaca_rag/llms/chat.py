@@ -6,23 +6,21 @@ is here.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from typing import Any, ClassVar, Self
+from contextlib import aclosing, closing
+from functools import partial
+from typing import Any, ClassVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput, ModelProfile
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
-from langchain_core.runnables.config import run_in_executor
 from langchain_core.tools import BaseTool
 
 from chinese_alpaca_rag.errors import WrongUsageError
 from chinese_alpaca_rag.family.template import Prompt, Turn, chat_template, default_system, render_prompt
-from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped
+from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped, in_a_thread, one_by_one
 from chinese_alpaca_rag.llms.family_model import FamilyModel, usage
 from chinese_alpaca_rag.llms.forms import Form, read_form
 from chinese_alpaca_rag.llms.messages import add_system_text, as_turns, conversation_language, count_fragments
@@ -85,12 +83,6 @@ class ChatAlpaca(FamilyModel, BaseChatModel):
     def count_prompt_tokens(self, messages: Sequence[BaseMessage]) -> int:
         """The length in tokens of the prompt that ``messages`` become, template and BOS included."""
         return len(self.render(messages).ids)
-
-    def get_token_ids(self, text: str) -> list[int]:
-        """The ids of ``text`` on its own, without BOS."""
-        if self.custom_get_token_ids is not None:
-            return self.custom_get_token_ids(text)
-        return self.tokenizer.encode(text)
 
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
         """As ``count_prompt_tokens``, the description of ``tools`` included.
@@ -166,11 +158,7 @@ class ChatAlpaca(FamilyModel, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         cancelled = Cancellation()
-        try:
-            return await run_in_executor(None, self._answer, messages, stop, kwargs, cancelled)
-        except asyncio.CancelledError:
-            cancelled.set()
-            raise
+        return await in_a_thread(partial(self._answer, messages, stop, kwargs, cancelled), cancelled)
 
     def _stream(
         self,
@@ -189,17 +177,9 @@ class ChatAlpaca(FamilyModel, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         cancelled = Cancellation()
-        chunks = self._chunks(messages, stop, kwargs, cancelled)
-        # A thread of its own: those that all share would be full of answers waiting for one another.
-        own = ThreadPoolExecutor(1)
-        try:
-            while (chunk := await run_in_executor(own, next, chunks, None)) is not None:
+        async with aclosing(one_by_one(self._chunks(messages, stop, kwargs, cancelled), cancelled)) as chunks:
+            async for chunk in chunks:
                 yield chunk
-        finally:
-            cancelled.set()
-            # A step that still runs in the thread sees the event and ends; then the generator is closed there.
-            own.submit(chunks.close)
-            own.shutdown(wait=False)
 
     def _answer(
         self, messages: list[BaseMessage], stop: list[str] | None, arguments: dict[str, Any], cancelled: Cancellation
@@ -257,12 +237,3 @@ class ChatAlpaca(FamilyModel, BaseChatModel):
         request = self._request(self._rendered(turns).ids, stop, overrides, form.constraint, under)
         form.check_budget(self.tokenizer, request.sampling.max_tokens)
         return form, request
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give back what the model holds; the next call takes it again."""

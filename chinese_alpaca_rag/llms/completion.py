@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import aclosing, closing
+from functools import partial
 from typing import Any, ClassVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseLLM, LangSmithParams
 from langchain_core.outputs import Generation as TextGeneration
 from langchain_core.outputs import GenerationChunk, LLMResult
-from langchain_core.runnables.config import run_in_executor
 
-from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped
+from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped, in_a_thread, one_by_one
 from chinese_alpaca_rag.llms.family_model import usage
 from chinese_alpaca_rag.llms.local import LocalModel
 from chinese_alpaca_rag.llms.request import Answer, Request
@@ -46,12 +44,6 @@ class Alpaca(LocalModel, BaseLLM):
         params["ls_model_name"] = self.model_name
         return params
 
-    def get_token_ids(self, text: str) -> list[int]:
-        """The ids of ``text`` on its own, without BOS."""
-        if self.custom_get_token_ids is not None:
-            return self.custom_get_token_ids(text)
-        return self.tokenizer.encode(text)
-
     def prompt_ids(self, prompt: str) -> tuple[int, ...]:
         """The ids that are evaluated for ``prompt``: BOS and the text's own."""
         return (self.tokenizer.bos_id, *self.tokenizer.encode(prompt))
@@ -73,11 +65,7 @@ class Alpaca(LocalModel, BaseLLM):
         **kwargs: Any,
     ) -> LLMResult:
         cancelled = Cancellation()
-        try:
-            return await run_in_executor(None, self._complete, prompts, stop, kwargs, cancelled)
-        except asyncio.CancelledError:
-            cancelled.set()
-            raise
+        return await in_a_thread(partial(self._complete, prompts, stop, kwargs, cancelled), cancelled)
 
     def _complete(
         self, prompts: Sequence[str], stop: list[str] | None, arguments: Mapping[str, Any], cancelled: Cancellation
@@ -115,19 +103,11 @@ class Alpaca(LocalModel, BaseLLM):
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
         cancelled = Cancellation()
-        chunks = self._chunks(prompt, stop, kwargs, cancelled)
-        # A thread of its own: those that all share would be full of answers waiting for one another.
-        own = ThreadPoolExecutor(1)
-        try:
-            while (chunk := await run_in_executor(own, next, chunks, None)) is not None:
+        async with aclosing(one_by_one(self._chunks(prompt, stop, kwargs, cancelled), cancelled)) as chunks:
+            async for chunk in chunks:
                 if run_manager and chunk.text:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
-        finally:
-            cancelled.set()
-            # A step that still runs in the thread sees the event and ends; then the generator is closed there.
-            own.submit(chunks.close)
-            own.shutdown(wait=False)
 
     def _chunks(
         self, prompt: str, stop: list[str] | None, arguments: Mapping[str, Any], cancelled: Cancellation

@@ -161,6 +161,20 @@ class FamilyModel(BaseModel):
             "default_stop": self.stop,
         }
 
+    def get_token_ids(self, text: str) -> list[int]:
+        """The ids of ``text`` on its own, without BOS."""
+        custom = getattr(self, "custom_get_token_ids", None)
+        return list(custom(text)) if custom is not None else self.tokenizer.encode(text)
+
+    def close(self) -> None:
+        """Give back what the model holds; the next call takes it again."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     # From ids to a request.
 
     def _overrides(self, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,13 +12,12 @@ from typing import Any, Final
 import numpy as np
 
 from chinese_alpaca_rag.errors import ModelError
-from chinese_alpaca_rag.family.memory import KvType, context_length
+from chinese_alpaca_rag.family.memory import GGML_TYPES, KvType, context_length
 from chinese_alpaca_rag.family.rope import RopePlan
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.llms.backend import Logits, common_prefix
 from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped
 from chinese_alpaca_rag.llms.llama_cpp_loading import (
-    GGML_TYPES,
     complaints,
     library,
     load_adapter,

@@ -18,12 +18,8 @@ from typing import Any, Final
 from chinese_alpaca_rag.errors import CheckpointError, MissingExtraError, ModelError, WrongUsageError
 from chinese_alpaca_rag.family.adapter import read_adapter
 from chinese_alpaca_rag.family.gguf_header import read_gguf_header
-from chinese_alpaca_rag.family.memory import KvType
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.llms.loading_progress import Progress
-
-#: enum ggml_type.
-GGML_TYPES: Final[dict[KvType, int]] = {"f16": 1, "q4_0": 2, "q8_0": 8}
 
 _TOKENS: Final = "tokenizer.ggml.tokens"
 _MOST_LAYERS: Final = 512  # LLAMA_MAX_LAYERS

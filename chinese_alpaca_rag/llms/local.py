@@ -239,12 +239,6 @@ class LocalModel(FamilyModel):
         with self._alone():
             self._weights.release(self._claim)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Inside, no other answer is being made."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -11,10 +10,10 @@ from typing import Any
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import ContextThreadPoolExecutor, get_config_list, run_in_executor
+from langchain_core.runnables.config import ContextThreadPoolExecutor, get_config_list
 
 from chinese_alpaca_rag.llms.batching import Gathering, Participant, current_participant
-from chinese_alpaca_rag.llms.cancellation import Cancellation
+from chinese_alpaca_rag.llms.cancellation import Cancellation, in_a_thread
 from chinese_alpaca_rag.llms.chat import ChatAlpaca
 from chinese_alpaca_rag.llms.local import LocalModel
 
@@ -54,11 +53,7 @@ class LocalChat(LocalModel, ChatAlpaca):
         """As ``batch``; cancelling it stops the evaluation."""
         cancelled = Cancellation()
         work = partial(self._batch, inputs, config, cancelled, return_exceptions=return_exceptions, **kwargs)
-        try:
-            return await run_in_executor(None, work)
-        except asyncio.CancelledError:
-            cancelled.set()
-            raise
+        return await in_a_thread(work, cancelled)
 
     def _batch(
         self,

@@ -17,10 +17,10 @@ from safetensors.numpy import load_file, save_file
 from chinese_alpaca_rag.errors import CheckpointError
 from chinese_alpaca_rag.family.adapter import adapted, read_adapter
 from chinese_alpaca_rag.family.checkpoint import read_checkpoint
+from chinese_alpaca_rag.family.memory import GGML_TYPES
 from chinese_alpaca_rag.family.rope import plan_rope
 from chinese_alpaca_rag.llms.backend import Logits
 from chinese_alpaca_rag.llms.llama_cpp_loading import (
-    GGML_TYPES,
     library,
     load_adapter,
     open_model,
