@@ -118,7 +118,10 @@ class LocalModel(FamilyModel):
     @property
     def tokenizer(self) -> Tokenizer:
         """The model's own tokenizer; weights stay where they are."""
-        return tokenizer(self.model_path, self.lora_path)
+        if self._claim.tokenizer is None:
+            # Looking whether the files are still the same takes longer than counting a short prompt.
+            self._claim.tokenizer = tokenizer(self.model_path, self.lora_path)
+        return self._claim.tokenizer
 
     def _identity(self) -> dict[str, Any]:
         adapter = {"lora_path": str(self.lora_path), "lora": fingerprint(self.lora_path)} if self.lora_path else {}

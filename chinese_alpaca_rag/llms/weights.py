@@ -11,15 +11,20 @@ from collections.abc import Callable, Hashable
 from typing import Any, Final
 from weakref import WeakSet, WeakValueDictionary
 
+from chinese_alpaca_rag.family.tokens import Tokenizer
 from chinese_alpaca_rag.llms.backend import Backend
 from chinese_alpaca_rag.llms.turns import Turns
 
 
 class Claim:
-    """One model object's use of weights; it goes with its object. Copies and pickles begin without any."""
+    """What one model object holds on to: the shared weights, and the tokenizer once it was asked for.
+
+    It goes with its object. Copies and pickles begin without any.
+    """
 
     def __init__(self) -> None:
         self.weights: Weights | None = None
+        self.tokenizer: Tokenizer | None = None
 
     def __deepcopy__(self, _: dict[int, Any]) -> Claim:
         return Claim()
