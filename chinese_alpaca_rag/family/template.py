@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from chinese_alpaca_rag.errors import CheckpointError, NotAChatModelError, WrongUsageError
 from chinese_alpaca_rag.family.byte_pair import END_HEADER, END_OF_TURN, START_HEADER
@@ -34,11 +34,24 @@ _STANFORD_SYSTEM: Final = (
 
 
 @dataclass(frozen=True)
+class Segment:
+    """Where a text or a prompt may go on differently the next time: what stands before is worth keeping.
+
+    ``end`` counts characters in a ``Turn``, ids in a ``Prompt``. ``label`` names what the stretch up to there
+    (from the segment before) was made of, a document say; empty where it is nobody's.
+    """
+
+    end: int
+    label: str = ""
+
+
+@dataclass(frozen=True)
 class Turn:
-    """One message."""
+    """One message. ``segments`` lie in ``text``, in order."""
 
     role: Role
     text: str
+    segments: tuple[Segment, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,14 +69,23 @@ class Span:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as it is evaluated. The spans follow one another and cover ``ids`` without a gap."""
+    """A prompt as it is evaluated. The spans follow one another and cover ``ids`` without a gap.
+
+    ``segments`` end inside ``ids``, in order, no two at one place: those of the turns, and one before each
+    text of a user or an assistant.
+    """
 
     ids: tuple[int, ...]
     spans: tuple[Span, ...]
+    segments: tuple[Segment, ...] = ()
 
 
-# One stretch of text before it is encoded: whose it is, and the text.
-_Part = tuple[SpanRole, str]
+class _Part(NamedTuple):
+    """One stretch of text before it is encoded, and whose it is."""
+
+    role: SpanRole
+    text: str
+    segments: tuple[Segment, ...] = ()
 
 
 def render_prompt(
@@ -124,6 +146,7 @@ class _Writer:
         self._breaker = breaker
         self._ids: list[int] = []
         self._spans: list[Span] = []
+        self._segments: list[Segment] = []
 
     def begin(self) -> None:
         self._append([self._tokenizer.bos_id], "control")
@@ -135,19 +158,28 @@ class _Writer:
         """A special piece by its name."""
         self._append([self._tokenizer.special_ids[name]], "control")
 
-    def text(self, *parts: _Part) -> None:
-        """Encode the joined text of ``parts`` at once, break foreign marks, and label what belongs to whom."""
-        whole = "".join(text for _, text in parts)
+    def text(self, *given: _Part | tuple[SpanRole, str]) -> None:
+        """Encode the joined text of the parts at once, break foreign marks, and label what belongs to whom."""
+        parts = [_Part(*part) for part in given]
+        whole = "".join(part.text for part in parts)
         ids, ends = self._tokenizer.encode_with_ends(whole)
         foreign = _foreign_marks(whole, parts, self._breaker.marks)
         if foreign:
             ids, ends = self._breaker.respell(ids, ends, whole, foreign)
+        before = len(self._ids)
+        self._segments += [Segment(before + bisect_right(ends, end), label) for end, label in _segment_ends(parts)]
         cuts = _cuts(ends, parts)
-        for (role, _), (first, last) in zip(parts, pairwise(cuts), strict=True):
-            self._append(ids[first:last], role)
+        for part, (first, last) in zip(parts, pairwise(cuts), strict=True):
+            self._append(ids[first:last], part.role)
 
     def prompt(self) -> Prompt:
-        return Prompt(tuple(self._ids), tuple(self._spans))
+        length = len(self._ids)
+        segments: dict[int, Segment] = {}
+        for segment in self._segments:
+            known = segments.get(segment.end)
+            if 0 < segment.end < length and not (known and known.label):
+                segments[segment.end] = segment
+        return Prompt(tuple(self._ids), tuple(self._spans), tuple(segments[end] for end in sorted(segments)))
 
     def _append(self, ids: Sequence[int], role: SpanRole) -> None:
         if ids:
@@ -159,10 +191,10 @@ def _foreign_marks(whole: str, parts: Sequence[_Part], marks: re.Pattern[str]) -
     """The marks in ``whole`` of which at least one character was handed in, by start and end."""
     handed_in = []
     position = 0
-    for role, text in parts:
-        if role != "template" and text:
-            handed_in.append((position, position + len(text)))
-        position += len(text)
+    for part in parts:
+        if part.role != "template" and part.text:
+            handed_in.append((position, position + len(part.text)))
+        position += len(part.text)
     return [
         match.span()
         for match in marks.finditer(whole)
@@ -170,15 +202,26 @@ def _foreign_marks(whole: str, parts: Sequence[_Part], marks: re.Pattern[str]) -
     ]
 
 
+def _segment_ends(parts: Sequence[_Part]) -> Iterator[tuple[int, str]]:
+    """Where segments end in the joined text: before each text of a dialogue, and where it says so itself."""
+    position = 0
+    for part in parts:
+        if part.role in ("user", "assistant"):
+            yield position, ""
+        for segment in part.segments:
+            yield position + segment.end, segment.label
+        position += len(part.text)
+
+
 def _cuts(ends: Sequence[int], parts: Sequence[_Part]) -> list[int]:
     """The index of ids at which each part begins, and the end; a shared piece goes to the text handed in."""
     cuts = [0]
     position = 0
-    for (role, text), (following, _) in pairwise(parts):
-        position += len(text)
+    for part, following in pairwise(parts):
+        position += len(part.text)
         cut = bisect_right(ends, position)
         shared = cut < len(ends) and (ends[cut - 1] if cut else 0) < position
-        if shared and role != "template" and following == "template":
+        if shared and part.role != "template" and following.role == "template":
             cut += 1
         cuts.append(max(cut, cuts[-1]))
     return [*cuts, len(ends)]
@@ -188,32 +231,32 @@ def _write_alpaca_2(writer: _Writer, system: str, dialogue: Sequence[Turn], cont
     """Each question is BOS and one encoding; each answer is encoded on its own and closed by EOS."""
     for number, turn in enumerate(dialogue):
         if turn.role == "assistant":
-            writer.text(("assistant", turn.text))
+            writer.text(_said(turn))
             if not (continue_answer and number == len(dialogue) - 1):
                 writer.end()
             continue
         writer.begin()
         if number == 0:
-            opening: list[_Part] = [
+            opening: list[_Part | tuple[SpanRole, str]] = [
                 ("template", "[INST] <<SYS>>\n"),
                 ("system", system or DEFAULT_SYSTEM),
                 ("template", "\n<</SYS>>\n\n"),
             ]
         else:
             opening = [("template", "[INST] ")]
-        writer.text(*opening, ("user", turn.text), ("template", " [/INST]"))
+        writer.text(*opening, _said(turn), ("template", " [/INST]"))
 
 
 def _write_stanford_alpaca(writer: _Writer, system: str, dialogue: Sequence[Turn], continue_answer: bool) -> None:
     """BOS and one encoding of everything, as the first generation's programs build it from text."""
-    parts: list[_Part] = [("system", system or _STANFORD_SYSTEM)]
+    parts: list[_Part | tuple[SpanRole, str]] = [("system", system or _STANFORD_SYSTEM)]
     for turn in dialogue:
         if turn.role == "assistant":
-            parts.append(("assistant", turn.text))
+            parts.append(_said(turn))
         else:
             parts += [
                 ("template", "\n\n### Instruction:\n\n"),
-                ("user", turn.text),
+                _said(turn),
                 ("template", "\n\n### Response:\n\n"),
             ]
     writer.begin()
@@ -224,13 +267,13 @@ def _write_stanford_alpaca(writer: _Writer, system: str, dialogue: Sequence[Turn
 
 def _write_ziya2(writer: _Writer, system: str, dialogue: Sequence[Turn], continue_answer: bool) -> None:
     """BOS and one encoding: turns joined by newlines, each behind its speaker's mark."""
-    parts: list[_Part] = [("system", system), ("template", "\n")] if system else []
+    parts: list[_Part | tuple[SpanRole, str]] = [("system", system), ("template", "\n")] if system else []
     for number, turn in enumerate(dialogue):
         newline = "\n" if number else ""
         if turn.role == "user":
-            parts += [("template", f"{newline}<human>:"), ("user", turn.text), ("template", "\n<bot>:")]
+            parts += [("template", f"{newline}<human>:"), _said(turn), ("template", "\n<bot>:")]
         else:
-            parts.append(("assistant", turn.text))
+            parts.append(_said(turn))
     writer.begin()
     writer.text(*parts)
     if dialogue[-1].role == "assistant" and not continue_answer:
@@ -253,12 +296,24 @@ def _write_llama_3(writer: _Writer, system: str, dialogue: Sequence[Turn], conti
     for number, turn in enumerate([Turn("system", system.strip() or DEFAULT_SYSTEM), *dialogue]):
         header(turn.role)
         # Behind the line breaks no white space follows, so that they stay a piece of their own.
-        writer.text(("template", "\n\n"), (turn.role, turn.text.strip()))
+        writer.text(("template", "\n\n"), _said(_stripped(turn)))
         if not (continue_answer and number == len(dialogue)):
             writer.special(END_OF_TURN)
     if dialogue[-1].role == "user":
         header("assistant")
         writer.text(("template", "\n\n"))
+
+
+def _said(turn: Turn) -> _Part:
+    return _Part(turn.role, turn.text, turn.segments)
+
+
+def _stripped(turn: Turn) -> Turn:
+    """``turn`` without white space around its text."""
+    text = turn.text.strip()
+    before = len(turn.text) - len(turn.text.lstrip())
+    ends = [(min(max(segment.end - before, 0), len(text)), segment.label) for segment in turn.segments]
+    return Turn(turn.role, text, tuple(Segment(end, label) for end, label in ends))
 
 
 @dataclass(frozen=True)
@@ -306,12 +361,18 @@ def _in_order(turns: Sequence[Turn]) -> tuple[str, list[Turn]]:
                 "系统消息只能放在对话开头。", "A system message may only stand at the head of a conversation."
             )
         if dialogue and dialogue[-1].role == turn.role:
-            dialogue[-1] = Turn(turn.role, f"{dialogue[-1].text}\n{turn.text}")
+            dialogue[-1] = _joined(dialogue[-1], turn)
         else:
             dialogue.append(turn)
     if not dialogue or dialogue[0].role != "user":
         raise _out_of_order("对话必须以用户消息开始。", "A conversation begins with a user's message.")
     return system, dialogue
+
+
+def _joined(first: Turn, second: Turn) -> Turn:
+    before = len(first.text) + 1
+    later = [Segment(before + segment.end, segment.label) for segment in second.segments]
+    return Turn(first.role, f"{first.text}\n{second.text}", (*first.segments, *later))
 
 
 def _out_of_order(zh: str, en: str) -> WrongUsageError:

@@ -3,8 +3,10 @@
 A backend knows nothing of messages, sampling, stop texts or threads: that is all said once, above it,
 for every backend. Its methods are never called from two threads at once.
 
-Most of the time it holds one sequence. ``fork`` makes several rows of it, which then grow side by side in
-the same evaluations: for several prompts with one beginning, for beams, for guidance. ``keep`` ends that.
+Most of the time one sequence grows. Earlier ones stay beside it, the least recently used until room runs out,
+and ``keep`` goes on from whichever begins most alike. ``fork`` makes several rows of the sequence, which then
+grow side by side in the same evaluations: for several prompts with one beginning, for beams, for guidance.
+``keep`` ends that.
 """
 
 from __future__ import annotations
@@ -47,18 +49,50 @@ class Backend(Protocol):
     def watch(self, cancelled: Cancellation) -> None:
         """From now on evaluations end with ``EvaluationStopped`` soon after ``cancelled`` is set, where they can."""
 
-    def keep(self, ids: Sequence[int]) -> int:
-        """Drop what is held beyond its longest common prefix with ``ids``; the number of tokens still held.
+    @property
+    def evaluated(self) -> int:
+        """How many ids were ever evaluated, in tokens: counted where it is done."""
 
-        At least the last of ``ids`` is never kept, because its logits have to be computed. Rows go: of
-        them, what was held before the fork counts.
+    def keep(self, ids: Sequence[int]) -> int:
+        """Go on from the sequence with the longest common prefix with ``ids``; the number of tokens of it held.
+
+        At least the last of ``ids`` is never kept, because its logits have to be computed. What a sequence held
+        beyond the prefix stays for later where that costs nothing but room. Rows go: of them, what was held
+        before the fork counts.
         """
 
-    def evaluate(self, ids: Sequence[int]) -> None:
-        """Append ``ids``, at least one and at most ``batch``, to what is held. Raises ``ModelError``."""
+    def drop(self, position: int) -> None:
+        """Let go of what the growing sequence holds from ``position`` on."""
 
-    def logits(self) -> Logits:
-        """The logits after the last id held, one for each id of the vocabulary; valid until the next call."""
+    def evaluate(self, ids: Sequence[int], outputs: int = 1) -> None:
+        """Append ``ids``, at least one and at most ``batch``, to the growing sequence.
+
+        Logits are computed for the last ``outputs`` of them, at most ``max_outputs``. Room that is missing is
+        taken from the other sequences, the least recently used first. Raises ``ModelError``.
+        """
+
+    @property
+    def max_outputs(self) -> int:
+        """The most ids of one ``evaluate`` whose logits are computed."""
+
+    def logits(self, back: int = 0) -> Logits:
+        """The logits after the last id evaluated but ``back``, one for each id of the vocabulary.
+
+        Valid until the next call that evaluates; ``back`` is below the last call's ``outputs``.
+        """
+
+    def snapshot(self, start: int, end: int) -> bytes | bytearray | memoryview:
+        """The keys and values of the growing sequence's ids from ``start`` to ``end`` (exclusive), for ``restore``.
+
+        A backend of another context, process or day takes them, if it was opened with the same weights in the same
+        way: who keeps them sees to that. They are no proof against damage.
+        """
+
+    def restore(self, ids: Sequence[int], state: memoryview) -> bool:
+        """Append ``ids`` with the keys and values of a snapshot that was taken of them, behind the same prefix.
+
+        False, with nothing changed, for a state that does not fit. No logits are there after it.
+        """
 
     def fork(self, rows: int) -> None:
         """Make ``rows`` copies of the one sequence that is held."""

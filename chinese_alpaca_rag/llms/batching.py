@@ -17,6 +17,7 @@ from chinese_alpaca_rag.errors import AlpacaRagError
 from chinese_alpaca_rag.family.tokens import Tokenizer
 from chinese_alpaca_rag.llms.backend import Backend, forgetting
 from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped
+from chinese_alpaca_rag.llms.prefixes import Prefixes
 from chinese_alpaca_rag.llms.request import Answer, FinishReason, Request, TokenLogprob
 from chinese_alpaca_rag.llms.rows import prefill_rows, shared_beginning
 from chinese_alpaca_rag.llms.writing import Writing
@@ -43,7 +44,7 @@ class FinishedAnswer:
 
 
 def answer_together(
-    requests: Sequence[Request], tokenizer: Tokenizer, backend: Backend, cancelled: Cancellation
+    requests: Sequence[Request], tokenizer: Tokenizer, prefixes: Prefixes, backend: Backend, cancelled: Cancellation
 ) -> list[FinishedAnswer]:
     """The answers to ``requests``, in their order; unfinished ones where ``cancelled`` was set meanwhile.
 
@@ -56,7 +57,8 @@ def answer_together(
     backend.watch(cancelled)
     kept: int | None = None
     with suppress(EvaluationStopped), forgetting(backend):
-        kept = prefill_rows(backend, [request.ids for request in requests], cancelled)
+        rows = [request.ids for request in requests]
+        kept = prefill_rows(prefixes, backend, rows, requests[0].segments, cancelled)
         if kept is not None:
             _write_side_by_side(writings, texts, problems, backend, cancelled)
     shared = shared_beginning([request.ids for request in requests])

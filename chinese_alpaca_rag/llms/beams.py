@@ -17,6 +17,7 @@ import numpy as np
 from chinese_alpaca_rag.family.tokens import Tokenizer
 from chinese_alpaca_rag.llms.backend import Backend, Logits, forgetting
 from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped
+from chinese_alpaca_rag.llms.prefixes import Prefixes
 from chinese_alpaca_rag.llms.request import FinishReason, Request, TokenLogprob
 from chinese_alpaca_rag.llms.sampling import log_softmax, not_a_number, penalised
 from chinese_alpaca_rag.llms.turns import Turns
@@ -49,6 +50,7 @@ class BeamSearch:
         tokenizer: Tokenizer,
         *,
         turns: Turns,
+        prefixes: Prefixes,
         open_backend: Callable[[], Backend],
         cancelled: Cancellation,
     ) -> None:
@@ -60,6 +62,7 @@ class BeamSearch:
         self._tokenizer = tokenizer
         self._end_ids = tokenizer.end_ids
         self._turns = turns
+        self._prefixes = prefixes
         self._open_backend = open_backend
         self._cancelled = cancelled
 
@@ -119,13 +122,10 @@ class BeamSearch:
         return None
 
     def _prompt_logits(self, backend: Backend) -> list[Logits] | None:
-        ids = self.request.ids
-        self.reused = position = backend.keep(ids)
-        while position < len(ids):
-            if self._cancelled.is_set():
-                return None
-            backend.evaluate(ids[position : position + backend.batch])
-            position += backend.batch
+        reused = self._prefixes.prefill(backend, self.request.ids, self.request.segments, self._cancelled)
+        if reused is None:
+            return None
+        self.reused = reused
         return [backend.logits()]
 
     def _candidates(self, running: Sequence[_Beam], logits: Sequence[Logits], count: int) -> list[_Candidate]:

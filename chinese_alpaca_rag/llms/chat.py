@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -234,6 +235,8 @@ class ChatAlpaca(FamilyModel, BaseChatModel):
             dialogue = [turn for turn in turns if turn.role != "system"]
             return self._rendered([Turn("system", system), *dialogue]).ids
 
-        request = self._request(self._rendered(turns).ids, stop, overrides, form.constraint, under)
+        prompt = self._rendered(turns)
+        request = self._request(prompt.ids, stop, overrides, form.constraint, under)
+        request = replace(request, segments=prompt.segments)
         form.check_budget(self.tokenizer, request.sampling.max_tokens)
         return form, request

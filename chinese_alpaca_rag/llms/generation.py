@@ -8,6 +8,7 @@ from contextlib import suppress
 from chinese_alpaca_rag.family.tokens import Tokenizer
 from chinese_alpaca_rag.llms.backend import Backend, Logits, forgetting
 from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped
+from chinese_alpaca_rag.llms.prefixes import Prefixes
 from chinese_alpaca_rag.llms.request import FinishReason, Guidance, Request, TokenLogprob
 from chinese_alpaca_rag.llms.rows import prefill_rows
 from chinese_alpaca_rag.llms.sampling import guided
@@ -28,6 +29,7 @@ class Generation:
         tokenizer: Tokenizer,
         *,
         turns: Turns,
+        prefixes: Prefixes,
         open_backend: Callable[[], Backend],
         cancelled: Cancellation,
     ) -> None:
@@ -36,6 +38,7 @@ class Generation:
         self.logprobs: list[TokenLogprob] = []
         self._tokenizer = tokenizer
         self._turns = turns
+        self._prefixes = prefixes
         self._open_backend = open_backend
         self._cancelled = cancelled
         self._writing: Writing | None = None
@@ -81,16 +84,16 @@ class Generation:
             return None
 
     def _evaluated(self, backend: Backend, written: Sequence[int], undisturbed: bool) -> Logits | None:
-        ids: Sequence[int] = written[-1:]
-        if not undisturbed:
-            whole = [*self.request.ids, *written]
-            kept = backend.keep(whole)
-            self.reused = min(self.reused, kept)
-            ids = whole[kept:]
-        for start in range(0, len(ids), backend.batch):
+        if undisturbed:
             if self._cancelled.is_set():
                 return None
-            backend.evaluate(ids[start : start + backend.batch])
+            backend.evaluate(written[-1:])
+            return backend.logits()
+        whole = [*self.request.ids, *written]
+        reused = self._prefixes.prefill(backend, whole, self.request.segments, self._cancelled)
+        if reused is None:
+            return None
+        self.reused = min(self.reused, reused)
         return backend.logits()
 
     def _evaluated_guided(
@@ -102,7 +105,7 @@ class Generation:
             backend.extend([written[-1:], written[-1:]])
         else:
             rows = [[*self.request.ids, *written], [*guidance.ids, *written]]
-            kept = prefill_rows(backend, rows, self._cancelled)
+            kept = prefill_rows(self._prefixes, backend, rows, self.request.segments, self._cancelled)
             if kept is None:
                 return None
             self.reused = min(self.reused, kept)

@@ -83,6 +83,7 @@ class LlamaCppBackend:
         self._held_count = 0
         self._sequences: list[int] = []
         self._lengths: list[int] = []
+        self.evaluated = 0
         self._places: list[int] = []
 
     def watch(self, cancelled: Cancellation) -> None:
@@ -101,8 +102,9 @@ class LlamaCppBackend:
         self._drop_from(kept)
         return kept
 
-    def evaluate(self, ids: Sequence[int]) -> None:
+    def evaluate(self, ids: Sequence[int], outputs: int = 1) -> None:
         """See ``Backend.evaluate``."""
+        self.evaluated += len(ids)
         tokens = np.asarray(ids, dtype=np.int32)
         pointer = tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
         # The batch leaves positions out: llama.cpp counts on from what the sequence holds.

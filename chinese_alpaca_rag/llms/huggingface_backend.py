@@ -42,6 +42,7 @@ class TransformersBackend:
         self._last: Logits = np.empty((1, 0), dtype=np.float32)
         self._mask: Any = None
         self._lengths: list[int] = []
+        self.evaluated = 0
         self._cancelled = Cancellation()
         for layer in model.model.layers:
             layer.register_forward_pre_hook(self._stop_when_called_off)
@@ -71,8 +72,9 @@ class TransformersBackend:
         del self._held[kept:]
         return kept
 
-    def evaluate(self, ids: Sequence[int]) -> None:
+    def evaluate(self, ids: Sequence[int], outputs: int = 1) -> None:
         """See ``Backend.evaluate``."""
+        self.evaluated += len(ids)
         self._forward(input_ids=self._torch.tensor([list(ids)], device=self._device))
         self._held.extend(ids)
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from langchain_core.messages import BaseMessage
+
+#: The key of ``additional_kwargs`` under which a human message tells where its segments end: a list of
+#: ``[end, label]``, ends in characters of its content, in order. Other prompts may begin as this one does up to
+#: such a place, and what was computed up to there is kept for them. ``label`` names the document that the stretch
+#: is from (``document_label``), so that what was computed from it can go when it goes; it may be empty.
+SEGMENTS: Final = "segments"
 
 
 @runtime_checkable

@@ -174,7 +174,15 @@ class LocalModel(FamilyModel):
 
     def _answer_to(self, request: Request, cancelled: Cancellation) -> Answer:
         kind = BeamSearch if request.beams > 1 else Generation
-        return kind(request, self.tokenizer, turns=self._weights.turns, open_backend=self._opened, cancelled=cancelled)
+        weights = self._weights
+        return kind(
+            request,
+            self.tokenizer,
+            turns=weights.turns,
+            prefixes=weights.prefixes,
+            open_backend=self._opened,
+            cancelled=cancelled,
+        )
 
     def _whole_answer_to(self, request: Request, cancelled: Cancellation) -> Answer:
         """As ``_answer_to``, for one that is not streamed: inside a ``batch`` it is made with the others."""
@@ -195,7 +203,7 @@ class LocalModel(FamilyModel):
                 answers += [self._answer_to(request, cancelled) for request in members]
                 continue
             with self._alone():
-                answers += answer_together(members, self.tokenizer, self._opened(), cancelled)
+                answers += answer_together(members, self.tokenizer, self._weights.prefixes, self._opened(), cancelled)
         return answers
 
     # Weights.

@@ -13,9 +13,10 @@ from typing import Any, Final
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 
 from chinese_alpaca_rag.errors import WrongUsageError
-from chinese_alpaca_rag.family.template import Role, Turn, render_prompt
+from chinese_alpaca_rag.family.template import Role, Segment, Turn, render_prompt
 from chinese_alpaca_rag.family.tokens import Tokenizer
 from chinese_alpaca_rag.language import Language, Words
+from chinese_alpaca_rag.llms.interface import SEGMENTS
 from chinese_alpaca_rag.llms.tool_calls import write_calls
 from chinese_alpaca_rag.script import is_han
 
@@ -38,6 +39,9 @@ _TEXTS: Final = {"text": "text", "text-plain": "text", "refusal": "refusal"}
 def as_turns(messages: Sequence[BaseMessage]) -> list[Turn]:
     """One turn a message, in the same order.
 
+    Each block of a human message is a segment, labelled by the block's ``id``; one that is a string may say
+    where its segments end: see ``interface.SEGMENTS``.
+
     Raises ``WrongUsageError`` for a message of another kind than system, human, AI and tool, and for
     content that is not text.
     """
@@ -47,7 +51,9 @@ def as_turns(messages: Sequence[BaseMessage]) -> list[Turn]:
     for message in messages:
         if isinstance(message, AIMessage):
             names |= {identity: name for identity, name, _ in _calls(message) if identity}
-        turns.append(Turn(_role(message), _text(message, names, language)))
+        text = _text(message, names, language)
+        segments = tuple(_segments(message, len(text))) if isinstance(message, HumanMessage) else ()
+        turns.append(Turn(_role(message), text, segments))
     return turns
 
 
@@ -70,6 +76,34 @@ def add_system_text(turns: Sequence[Turn], addition: str, default: str) -> list[
     system = "\n".join(turn.text for turn in turns[:leading] if turn.text) or default
     text = f"{system}\n\n{addition}" if system else addition
     return [Turn("system", text), *turns[leading:]]
+
+
+def _segments(message: HumanMessage, length: int) -> Iterator[Segment]:
+    if not isinstance(message.content, str):
+        end = 0
+        for block in message.content:
+            end += len(block if isinstance(block, str) else str(block.get("text") or ""))
+            yield Segment(min(end, length), "" if isinstance(block, str) else str(block.get("id") or ""))
+        return
+    said = message.additional_kwargs.get(SEGMENTS, ())
+    try:
+        segments = [Segment(int(end), str(label)) for end, label in said]
+    except (TypeError, ValueError) as problem:
+        raise _no_segments(said) from problem
+    ends = [0, *(segment.end for segment in segments), length]
+    if ends != sorted(ends):
+        raise _no_segments(said)
+    yield from segments
+
+
+def _no_segments(said: object) -> WrongUsageError:
+    return WrongUsageError(
+        Words(zh=f"消息的 {SEGMENTS} 不能是 {said!r:.80}。", en=f"A message's {SEGMENTS} cannot be {said!r:.80}."),
+        hint=Words(
+            zh="请按先后给出 [结束位置, 标签] 的列表，位置是文本中的字符数。",
+            en="Give a list of [end, label] in order, where an end is a number of characters of the text.",
+        ),
+    )
 
 
 def _role(message: BaseMessage) -> Role:

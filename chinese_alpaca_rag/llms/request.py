@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from chinese_alpaca_rag.family.catalogue import Sampling
+from chinese_alpaca_rag.family.template import Segment
 
 FinishReason = Literal["stop", "length"]
 
@@ -39,7 +40,7 @@ class Request:
     ``ids`` is the whole prompt. ``sampling.max_tokens`` is already limited by what the window leaves.
     Before ``min_tokens`` no end-of-text id is chosen. ``top_logprobs``: ``None`` for no log-probabilities,
     else how many alternatives to each chosen id (0: the chosen one alone). ``beams`` above 1 searches
-    instead of sampling.
+    instead of sampling. ``segments`` end in ``ids``: other prompts may begin as this one does up to there.
     """
 
     ids: tuple[int, ...]
@@ -51,6 +52,7 @@ class Request:
     constraint: Constraint | None = None
     guidance: Guidance | None = None
     beams: int = 1
+    segments: tuple[Segment, ...] = ()
 
 
 @dataclass(frozen=True)

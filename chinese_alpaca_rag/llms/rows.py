@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from chinese_alpaca_rag.family.template import Segment
 from chinese_alpaca_rag.llms.backend import Backend
 from chinese_alpaca_rag.llms.cancellation import Cancellation
+from chinese_alpaca_rag.llms.prefixes import Prefixes
 
 
 def shared_beginning(rows: Sequence[Sequence[int]]) -> int:
@@ -18,19 +20,22 @@ def shared_beginning(rows: Sequence[Sequence[int]]) -> int:
     return limit
 
 
-def prefill_rows(backend: Backend, rows: Sequence[Sequence[int]], cancelled: Cancellation) -> int | None:
+def prefill_rows(
+    prefixes: Prefixes,
+    backend: Backend,
+    rows: Sequence[Sequence[int]],
+    segments: Sequence[Segment],
+    cancelled: Cancellation,
+) -> int | None:
     """Evaluate ``rows`` so that the logits after each stand ready; what they share is evaluated once.
 
-    The number of tokens that were held already, of those that all share; ``None`` when it was called off.
+    ``segments`` are the first row's. The number of tokens that need not be evaluated, of those that all share;
+    ``None`` when it was called off.
     """
     shared = shared_beginning(rows)
-    beginning = list(rows[0][: shared + 1])
-    kept = position = backend.keep(beginning)
-    while position < shared:
-        if cancelled.is_set():
-            return None
-        backend.evaluate(beginning[position : min(position + backend.batch, shared)])
-        position += backend.batch
+    kept = prefixes.prefill(backend, rows[0], segments, cancelled, end=shared)
+    if kept is None:
+        return None
     backend.fork(len(rows))
     # Every row ends in the last step, so that all logits come from it: short rows begin later.
     share = max(1, backend.batch // len(rows))
