@@ -17,6 +17,7 @@ REQUIRED = (
     "selectolax",
     "sentencepiece",
     "typer",
+    "xxhash",
 )
 EXTRAS: dict[str, tuple[str, ...]] = {
     "office": ("unstructured",),

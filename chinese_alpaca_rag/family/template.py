@@ -203,11 +203,13 @@ def _foreign_marks(whole: str, parts: Sequence[_Part], marks: re.Pattern[str]) -
 
 
 def _segment_ends(parts: Sequence[_Part]) -> Iterator[tuple[int, str]]:
-    """Where segments end in the joined text: before each text of a dialogue, and where it says so itself."""
+    """Where segments end in the joined text: in front of each text of a dialogue, and where it says so itself."""
+    whole = "".join(part.text for part in parts)
     position = 0
     for part in parts:
         if part.role in ("user", "assistant"):
-            yield position, ""
+            # Behind a line break, which no piece crosses: a space before the text may become part of its first piece.
+            yield whole.rfind("\n", 0, position) + 1, ""
         for segment in part.segments:
             yield position + segment.end, segment.label
         position += len(part.text)

@@ -120,7 +120,7 @@ def safetensors_weights(folder: Path, dtype: TorchType, *, quantization: Quantiz
     """What a transformers folder takes in ``dtype``. Raises ``CheckpointError`` for a damaged head."""
     held = stored = 0
     converts = quantization is not None
-    for file in _shards(folder):
+    for file in shards(folder):
         for tensor in _safetensors(file):
             stored += tensor.size
             elements = math.prod(tensor.shape)
@@ -140,7 +140,7 @@ def matrix_rows(path: Path) -> int | None:
                 if tensor.name == "token_embd.weight" and len(tensor.shape) == 2:
                     return tensor.shape[1]
         return None
-    for file in _shards(path):
+    for file in shards(path):
         for stored in _safetensors(file):
             if stored.name == "model.embed_tokens.weight" and len(stored.shape) == 2:
                 return stored.shape[0]
@@ -162,7 +162,7 @@ class _StoredTensor:
         return len(self.shape) == 2 and "embed_tokens" not in self.name and "lm_head" not in self.name
 
 
-def _shards(folder: Path) -> list[Path]:
+def shards(folder: Path) -> list[Path]:
     """The weight files that transformers would read."""
     index = folder / "model.safetensors.index.json"
     if not index.is_file():

@@ -81,6 +81,10 @@ class Backend(Protocol):
         Valid until the next call that evaluates; ``back`` is below the last call's ``outputs``.
         """
 
+    @property
+    def state_format(self) -> str:
+        """What snapshots are in: the library that made them with its version, the type of keys, the kind of device."""
+
     def snapshot(self, start: int, end: int) -> bytes | bytearray | memoryview:
         """The keys and values of the growing sequence's ids from ``start`` to ``end`` (exclusive), for ``restore``.
 

@@ -15,14 +15,17 @@ from pydantic import Field, PrivateAttr, field_validator
 from chinese_alpaca_rag.family.catalogue import ModelCard
 from chinese_alpaca_rag.family.checkpoint import Checkpoint
 from chinese_alpaca_rag.family.rope import RopePlan
+from chinese_alpaca_rag.family.template import Segment
 from chinese_alpaca_rag.family.tokens import Tokenizer
-from chinese_alpaca_rag.llms.backend import Backend, Logits, forgetting, next_logits
+from chinese_alpaca_rag.language import Words
+from chinese_alpaca_rag.llms.backend import Backend, Logits, forgetting
 from chinese_alpaca_rag.llms.batching import answer_together, current_participant, groups
 from chinese_alpaca_rag.llms.beams import BeamSearch
 from chinese_alpaca_rag.llms.cancellation import Cancellation
 from chinese_alpaca_rag.llms.family_model import CALL_FIELDS, FamilyModel, PromptUnder
 from chinese_alpaca_rag.llms.generation import Generation
 from chinese_alpaca_rag.llms.headers import fingerprint, header, tokenizer
+from chinese_alpaca_rag.llms.prefixes import Prefixes
 from chinese_alpaca_rag.llms.refusals import (
     check_beams,
     check_combination,
@@ -53,6 +56,9 @@ class LocalModel(FamilyModel):
     """Above 1 the likeliest of that many beams is searched for instead of sampling; it comes in one piece."""
     guidance_scale: float = 1.0
     """Classifier-free guidance: above 1 replies are led away from what they would be under ``negative_prompt``."""
+    prefix_store: Path | None = Field(default=None, frozen=True)
+    """A folder in which keys and values of prompts' beginnings are kept for other processes and days; ``None``:
+    in memory only. ``prefix_store.default_folder()`` is the command's own."""
     negative_prompt: str | None = None
     """What to be led away from: stands in the place of the system text (``None``: no prompt at all)."""
 
@@ -66,7 +72,7 @@ class LocalModel(FamilyModel):
     _claim: Claim = PrivateAttr(default_factory=Claim)
     _checkpoint: Checkpoint = PrivateAttr()
 
-    @field_validator("model_path", "lora_path")
+    @field_validator("model_path", "lora_path", "prefix_store")
     @classmethod
     def _home_is_known(cls, path: Path | None) -> Path | None:
         return path and path.expanduser()
@@ -179,7 +185,7 @@ class LocalModel(FamilyModel):
             request,
             self.tokenizer,
             turns=weights.turns,
-            prefixes=weights.prefixes,
+            prefixes=self._prefixes,
             open_backend=self._opened,
             cancelled=cancelled,
         )
@@ -203,7 +209,7 @@ class LocalModel(FamilyModel):
                 answers += [self._answer_to(request, cancelled) for request in members]
                 continue
             with self._alone():
-                answers += answer_together(members, self.tokenizer, self._weights.prefixes, self._opened(), cancelled)
+                answers += answer_together(members, self.tokenizer, self._prefixes, self._opened(), cancelled)
         return answers
 
     # Weights.
@@ -223,6 +229,22 @@ class LocalModel(FamilyModel):
         return self._claim.weights
 
     @property
+    def _prefixes(self) -> Prefixes:
+        """How prompts are read: with what the context holds and, where there is one, with the store."""
+        return self._weights.prefixes(self.prefix_store, self._prefixes_in)
+
+    def _prefixes_in(self, folder: Path) -> Prefixes:
+        from chinese_alpaca_rag.llms.prefix_space import prefixes_in
+
+        options = {name: repr(getattr(self, name)) for name in self.loading_fields}
+        return prefixes_in(folder.absolute(), self.checkpoint, self.lora_path, self._plan, options, self._weights)
+
+    def finish_saving(self) -> Words | None:
+        """Wait until what ``prefix_store`` is to keep is on the disk; why it did not keep all, if it did not."""
+        self._prefixes.finish_saving()
+        return self._prefixes.problem
+
+    @property
     def _backend(self) -> Backend | None:
         """The backend, if it is open."""
         return self._weights.backend
@@ -234,19 +256,23 @@ class LocalModel(FamilyModel):
         values = {name: getattr(self, name) for name in type(self).model_fields if name in said}
         return type(self).model_validate({**values, **(update or {})})
 
-    def next_token_logits(self, ids: Sequence[int]) -> Logits:
+    def next_token_logits(self, ids: Sequence[int], segments: Sequence[Segment] = ()) -> Logits:
         """The logits after ``ids``, one for each id of the vocabulary. Loads the weights."""
         with self._alone():
             backend = self._opened()
             backend.watch(Cancellation())
             with forgetting(backend):
-                return next_logits(backend, ids)
+                self._prefixes.prefill(backend, ids, segments, Cancellation())
+                return backend.logits().copy()
 
     def close(self) -> None:
         """Free weights and context, once an answer in progress has ended; the next call loads them again.
 
-        Where another object uses the same weights they stay for it.
+        Where another object uses the same weights they stay for it. What ``prefix_store`` is to keep is written
+        before.
         """
+        if self.prefix_store is not None:
+            self.finish_saving()
         with self._alone():
             self._weights.release(self._claim)
 

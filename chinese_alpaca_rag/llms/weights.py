@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable
+from pathlib import Path
 from typing import Any, Final
 from weakref import WeakSet, WeakValueDictionary
 
@@ -42,9 +43,16 @@ class Weights:
 
     def __init__(self) -> None:
         self.turns = Turns()
-        self.prefixes = Prefixes()
+        self._prefixes: dict[Path | None, Prefixes] = {None: Prefixes()}
         self.backend: Backend | None = None
         self._claims: WeakSet[Claim] = WeakSet()
+
+    def prefixes(self, folder: Path | None, make: Callable[[Path], Prefixes]) -> Prefixes:
+        """The reading of prompts, with the store in ``folder``; ``make`` makes it the first time."""
+        with _guard:
+            if folder is not None and folder not in self._prefixes:
+                self._prefixes[folder] = make(folder)
+            return self._prefixes[folder]
 
     def opened(self, claim: Claim, load: Callable[[], Backend]) -> Backend:
         """The backend, loaded when it is not. Only inside a turn."""

@@ -1,0 +1,152 @@
+"""Saving what was computed of a prompt while the model goes on: in a thread of its own, never in an answer's way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from chinese_alpaca_rag.llms.turns import Turns
+
+if TYPE_CHECKING:
+    from chinese_alpaca_rag.llms.backend import Backend
+    from chinese_alpaca_rag.llms.prefix_store import BlockKey, Claim, PrefixStore, SpaceFacts
+
+#: So many states at most wait in memory for the disk; what comes faster is taken from the context afterwards.
+_WAITING: Final = 2
+# After a failure (a full disk, say) nothing is tried again for so long, in seconds.
+_PAUSE: Final = 30.0
+
+
+@dataclass(frozen=True)
+class Unsaved:
+    """A block that is worth keeping: ``start`` to ``end`` of ``ids``, a whole prompt's; what it was made of."""
+
+    ids: tuple[int, ...]
+    start: int
+    end: int
+    key: BlockKey
+    parent: BlockKey | None
+    labels: tuple[str, ...]
+
+
+class Saver:
+    """Writes blocks to a store, one after another.
+
+    The interpreter waits for what is being written before it ends; what a killed process leaves behind is the
+    store's to clear.
+    """
+
+    def __init__(self, store: PrefixStore, about: SpaceFacts, turns: Turns) -> None:
+        self._store = store
+        self._about = about
+        self._turns = turns
+        self._guard = threading.Lock()
+        self._executor: ThreadPoolExecutor | None = None
+        self._waiting = 0
+        self._stored: set[bytes] = set()
+        self._paused_until = 0.0
+
+    @property
+    def pausing(self) -> bool:
+        """Whether the last write failed a moment ago."""
+        return time.monotonic() < self._paused_until
+
+    def is_stored(self, key: BlockKey) -> bool:
+        """Whether this object knows that the block is in the store; it may have gone since."""
+        return key.digest in self._stored
+
+    def note_stored(self, key: BlockKey) -> None:
+        """The block was seen in the store."""
+        self._stored.add(key.digest)
+
+    def save(self, block: Unsaved, backend: Backend, claim: Claim | None) -> bool:
+        """Take a copy of the block now, inside the turn that computed it, and write it meanwhile.
+
+        False, with the claim released, where too many copies wait already: ``save_later`` is for those.
+        """
+        with self._guard:
+            full = self._waiting >= _WAITING or self.pausing
+            self._waiting += not full
+        if full:
+            _release(claim)
+            return False
+        try:
+            state = backend.snapshot(block.start, block.end)
+        except BaseException:
+            self._done(claim)
+            raise
+        self._submit(lambda: self._write_copy(block, state, claim))
+        return True
+
+    def save_later(self, blocks: Sequence[Unsaved], opened: Callable[[], Backend | None]) -> None:
+        """Save ``blocks`` of one prompt once nobody uses the model; ``opened`` gives the backend while it is open."""
+        if not self.pausing:
+            self._submit(lambda: self._save_from_context(blocks, opened))
+
+    def finish(self) -> None:
+        """Wait until everything is written that can be."""
+        with self._guard:
+            executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(wait=True)
+
+    def _submit(self, work: Callable[[], None]) -> None:
+        with self._guard:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(1, thread_name_prefix="prefixes")
+            executor = self._executor
+        # At the interpreter's end nothing is taken any more.
+        with suppress(RuntimeError):
+            executor.submit(work)
+
+    def _write_copy(self, block: Unsaved, state: bytes | bytearray | memoryview, claim: Claim | None) -> None:
+        try:
+            self._write(block, state)
+        finally:
+            self._done(claim)
+
+    def _done(self, claim: Claim | None) -> None:
+        with self._guard:
+            self._waiting -= 1
+        _release(claim)
+
+    def _write(self, block: Unsaved, state: bytes | bytearray | memoryview) -> bool:
+        ids = block.ids[block.start : block.end]
+        kept = self._store.write(block.key, ids, state, parent=block.parent, about=self._about, labels=block.labels)
+        if kept:
+            self._stored.add(block.key.digest)
+        else:
+            self._paused_until = time.monotonic() + _PAUSE
+        return kept
+
+    def _save_from_context(self, blocks: Sequence[Unsaved], opened: Callable[[], Backend | None]) -> None:
+        for block in blocks:
+            if self._store.has(block.key):
+                self._stored.add(block.key.digest)
+                continue
+            state = self._copied(block, opened)
+            if state is None or not self._write(block, state):
+                return
+
+    def _copied(self, block: Unsaved, opened: Callable[[], Backend | None]) -> bytes | bytearray | memoryview | None:
+        """The block's state, if the context still holds it."""
+        me = object()
+        try:
+            with self._turns.step(me):
+                backend = opened()
+                # One more id than is wanted: the last of them is never kept.
+                if backend is None or backend.keep([*block.ids[: block.end], -1]) < block.end:
+                    return None
+                return backend.snapshot(block.start, block.end)
+        finally:
+            self._turns.leave(me)
+
+
+def _release(claim: Claim | None) -> None:
+    if claim is not None:
+        claim.release()
