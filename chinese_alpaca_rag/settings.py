@@ -8,6 +8,10 @@ models     ALPACA_RAG_MODELS        folder of model files: ``$XDG_DATA_HOME/chin
 model      ALPACA_RAG_MODEL         name or path of the model: ``extractive``
 window     ALPACA_RAG_WINDOW        context window in tokens, or as 16K: the model's own
 strategy   ALPACA_RAG_STRATEGY      ``auto``, ``stuff`` or ``map_reduce``: ``auto``
+draft      ALPACA_RAG_DRAFT         name or path of a small model that drafts for it, or ``none``: none
+kv_type    ALPACA_RAG_KV_TYPE       keys and values in ``f16``, ``q8_0`` or ``q4_0``, GGUF only: the model's own
+cache      ALPACA_RAG_CACHE         folder of what can be computed again: ``$XDG_CACHE_HOME/chinese-alpaca-rag``
+prefixes   ALPACA_RAG_PREFIXES      whether prompts' beginnings are kept there, ``true`` or ``false``: ``true``
 language   ALPACA_RAG_LANGUAGE      ``zh`` or ``en``: by the locale
 ========== ======================== ==================================================================
 
@@ -29,8 +33,9 @@ from chinese_alpaca_rag.language import Language, Words, user_language
 
 T = TypeVar("T")
 Strategy = Literal["auto", "stuff", "map_reduce"]
+KvType = Literal["f16", "q8_0", "q4_0"]
 
-KEYS = ("library", "models", "model", "window", "strategy", "language")
+KEYS = ("library", "models", "model", "window", "strategy", "draft", "kv_type", "cache", "prefixes", "language")
 PREFIX = "ALPACA_RAG_"
 FILE_VARIABLE = "ALPACA_RAG_SETTINGS"
 FOLDER = "chinese-alpaca-rag"
@@ -42,7 +47,7 @@ SWITCHES = (FILE_VARIABLE, "ALPACA_RAG_DEBUG", "ALPACA_RAG_ALLOW_TRACING")
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user has chosen. ``window`` is in tokens, None for the model's own.
+    """What the user has chosen. ``window`` is in tokens, None for the model's own; so is ``kv_type`` None.
 
     ``file`` is the settings file that was read, None without one; ``origins`` says of every key that is
     not at its default where its value came from: the file's path, the variable's name, or ``arguments``.
@@ -50,12 +55,21 @@ class Settings:
 
     library: Path
     models: Path
+    cache: Path
     model: str = EXTRACTIVE
     window: int | None = None
     strategy: Strategy = "auto"
+    draft: str | None = None
+    kv_type: KvType | None = None
+    prefixes: bool = True
     language: Language = "en"
     file: Path | None = field(default=None, compare=False)
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def prefix_folder(self) -> Path:
+        """Where the beginnings of prompts are kept, whether or not they are used this time."""
+        return self.cache / "prefixes"
 
 
 @dataclass(frozen=True)
@@ -84,7 +98,7 @@ def load_settings(
     file = settings_file(variables)
     given = _from_file(file) if file else {}
     given |= _from_environment(variables)
-    given |= {key: _Given(value, f"--{key}") for key, value in (arguments or {}).items() if value is not None}
+    given |= {key: _Given(value, _option(key)) for key, value in (arguments or {}).items() if value is not None}
     data = data_folder(variables)
 
     def chosen(key: str, read: Callable[[_Given], T], default: T) -> T:
@@ -93,9 +107,13 @@ def load_settings(
     return Settings(
         library=chosen("library", _read_path, data / "library"),
         models=chosen("models", _read_path, data / "models"),
+        cache=chosen("cache", _read_path, _xdg_folder(variables, "XDG_CACHE_HOME", ".cache")),
         model=chosen("model", _read_model, EXTRACTIVE),
         window=chosen("window", _read_window, None),
         strategy=chosen("strategy", _read_strategy, "auto"),
+        draft=chosen("draft", _read_draft, None),
+        kv_type=chosen("kv_type", _read_kv_type, None),
+        prefixes=chosen("prefixes", _read_switch, True),
         language=chosen("language", _read_language, user_language(variables)),
         file=file,
         origins={key: value.place for key, value in given.items()},
@@ -143,6 +161,11 @@ def parse_window(text: str) -> int:
             ),
         )
     return window
+
+
+def _option(key: str) -> str:
+    """The command line's option for ``key``."""
+    return "--no-cache" if key == "prefixes" else f"--{key.replace('_', '-')}"
 
 
 def _xdg_folder(variables: Mapping[str, str], name: str, fallback: str) -> Path:
@@ -221,11 +244,34 @@ def _read_window(given: _Given) -> int | None:
 
 
 def _read_strategy(given: _Given) -> Strategy:
-    known: tuple[Strategy, ...] = get_args(Strategy)
-    for strategy in known:
-        if given.value == strategy:
-            return strategy
-    raise given.complaint(zh=f"请选择其一：{'、'.join(known)}", en=f"Choose one of: {', '.join(known)}")
+    return _one_of(get_args(Strategy), given)
+
+
+def _read_kv_type(given: _Given) -> KvType:
+    return _one_of(get_args(KvType), given)
+
+
+def _one_of(known: tuple[T, ...], given: _Given) -> T:
+    for each in known:
+        if given.value == each:
+            return each
+    names = tuple(map(str, known))
+    raise given.complaint(zh=f"请选择其一：{'、'.join(names)}", en=f"Choose one of: {', '.join(names)}")
+
+
+def _read_draft(given: _Given) -> str | None:
+    name = _read_model(given)
+    return None if name.lower() == "none" else name
+
+
+def _read_switch(given: _Given) -> bool:
+    # TOML has booleans; a variable of the environment is a word.
+    written = str(given.value).strip().lower()
+    if written in ("true", "yes", "on", "1"):
+        return True
+    if written in ("false", "no", "off", "0"):
+        return False
+    raise given.complaint(zh="请写 true 或 false。", en="Write true or false.")
 
 
 def _read_language(given: _Given) -> Language:

@@ -29,11 +29,16 @@ def test_defaults_follow_the_xdg_folders(home: dict[str, str], tmp_path: Path) -
     assert settings == Settings(
         library=tmp_path / ".local/share/chinese-alpaca-rag/library",
         models=tmp_path / ".local/share/chinese-alpaca-rag/models",
+        cache=tmp_path / ".cache/chinese-alpaca-rag",
         model="extractive",
         window=None,
         strategy="auto",
+        draft=None,
+        kv_type=None,
+        prefixes=True,
         language="en",
     )
+    assert settings.prefix_folder == tmp_path / ".cache/chinese-alpaca-rag/prefixes"
     assert settings.file is None
     assert settings.origins == {}
     elsewhere = load_settings(environment=home | {"XDG_DATA_HOME": "/data", "LANG": "zh_CN.UTF-8"})
@@ -43,6 +48,9 @@ def test_defaults_follow_the_xdg_folders(home: dict[str, str], tmp_path: Path) -
 
 def test_a_relative_xdg_folder_is_ignored_as_the_specification_says(home: dict[str, str], tmp_path: Path) -> None:
     assert load_settings(environment=home | {"XDG_DATA_HOME": "data"}).library.is_relative_to(tmp_path)
+    assert load_settings(environment=home | {"XDG_CACHE_HOME": "cache"}).cache.is_relative_to(tmp_path)
+    elsewhere = load_settings(environment=home | {"XDG_CACHE_HOME": "/var/cache/me"})
+    assert elsewhere.prefix_folder == Path("/var/cache/me/chinese-alpaca-rag/prefixes")
 
 
 def test_each_source_wins_over_the_one_before(home: dict[str, str]) -> None:
@@ -86,6 +94,24 @@ def test_the_file_may_be_elsewhere_and_begin_with_a_byte_order_mark(home: dict[s
 
 def test_the_embedded_reader_is_known_in_any_case(home: dict[str, str]) -> None:
     assert load_settings({"model": " Extractive"}, environment=home).model == "extractive"
+
+
+@pytest.mark.parametrize("written", ["false", "False", "no", "off", "0"])
+def test_keeping_prefixes_is_a_switch(home: dict[str, str], written: str) -> None:
+    assert load_settings(environment=home | {"ALPACA_RAG_PREFIXES": written}).prefixes is False
+    write_settings(home, "prefixes = false\n")
+    assert load_settings(environment=home).prefixes is False
+    assert load_settings(environment=home | {"ALPACA_RAG_PREFIXES": "true"}).prefixes is True
+    settings = load_settings({"prefixes": False}, environment=home | {"ALPACA_RAG_PREFIXES": "1"})
+    assert (settings.prefixes, settings.origins["prefixes"]) == (False, "--no-cache")
+
+
+def test_a_draft_model_and_the_type_of_keys_and_values(home: dict[str, str]) -> None:
+    file = write_settings(home, 'draft = "chinese-alpaca-2-1.3b"\nkv_type = "q8_0"\ncache = "kept"\n')
+    settings = load_settings(environment=home)
+    assert (settings.draft, settings.kv_type, settings.cache) == ("chinese-alpaca-2-1.3b", "q8_0", file.parent / "kept")
+    settings = load_settings(environment=home | {"ALPACA_RAG_DRAFT": "None", "ALPACA_RAG_KV_TYPE": "f16"})
+    assert (settings.draft, settings.kv_type) == (None, "f16")
 
 
 def test_an_empty_variable_is_not_set(home: dict[str, str]) -> None:
@@ -141,7 +167,8 @@ def test_a_named_file_that_is_missing_is_an_error(home: dict[str, str]) -> None:
     "line",
     [
         'window = "wide"', "window = 0", "window = -1", "window = 1.5", "window = true", 'strategy = "refine"',
-        "strategy = 1", 'language = "fr"', "library = 5", 'library = ""', "model = []", 'model = " "',
+        "strategy = 1", 'kv_type = "q5"', "kv_type = 8", "prefixes = 2", 'prefixes = "perhaps"', "draft = 1",
+        "cache = 1", 'language = "fr"', "library = 5", 'library = ""', "model = []", 'model = " "',
     ],
 )  # fmt: skip
 def test_a_value_that_cannot_be_meant_is_refused(home: dict[str, str], line: str) -> None:

@@ -5,6 +5,7 @@ Nothing is loaded: packages are looked up, model files are read at their heads.
 
 from __future__ import annotations
 
+import os
 import platform
 import sqlite3
 from collections.abc import Iterator
@@ -47,6 +48,7 @@ def every_check(settings: Settings) -> Iterator[Check]:
     yield check_settings(settings)
     yield check_library(settings)
     yield check_models_folder(settings)
+    yield check_prefixes(settings)
     yield check_memory()
     yield from model_checks(settings)
     yield check_privacy()
@@ -143,6 +145,30 @@ def check_models_folder(settings: Settings) -> Check:
     return Check("models", label, "hint", detail, hint)
 
 
+def check_prefixes(settings: Settings) -> Check:
+    """How much of what models have read is kept, and whether it can be."""
+    label, folder = Words(zh="提示词缓存", en="prompt cache"), shown_path(settings.prefix_folder)
+    if not settings.prefixes:
+        place = settings.origins.get("prefixes", "")
+        return Check("cache", label, "ok", Words(zh=f"不使用（{place}）", en=f"not in use ({place})"))
+    from chinese_alpaca_rag.cli.cache import total
+    from chinese_alpaca_rag.llms.prefix_store import PrefixStore
+
+    store = PrefixStore(settings.prefix_folder)
+    usage = store.usage()
+    problem = store.problem
+    if problem is None and not _can_be_written(settings.prefix_folder):
+        problem = Words(zh=f"无法写入 {folder}", en=f"{folder} cannot be written")
+    if problem is not None:
+        hint = Words(
+            zh="没有它也能回答，只是每次都从头读起。用 ALPACA_RAG_CACHE 可以换一个文件夹。",
+            en="Answers come without it, read from the start each time. ALPACA_RAG_CACHE names another folder.",
+        )
+        return Check("cache", label, "hint", problem, hint)
+    words = total(usage.bytes, usage.limit)
+    return Check("cache", label, "ok", Words(zh=f"{folder} · {words.zh}", en=f"{folder} · {words.en}"))
+
+
 def check_memory() -> Check:
     """How much memory there is."""
     from chinese_alpaca_rag.family.memory import available_memory
@@ -166,6 +192,13 @@ def check_privacy() -> Check:
     )
     hint = Words(zh=f"不需要时请取消：unset {ALLOW_TRACING}", en=f"When it is not needed: unset {ALLOW_TRACING}")
     return Check("offline", label, "hint", detail, hint)
+
+
+def _can_be_written(folder: Path) -> bool:
+    """Whether files can be made in ``folder``, or it where it is missing."""
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def _model_names(folder: Path, files: list[Path]) -> list[str]:

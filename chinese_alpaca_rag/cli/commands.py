@@ -57,6 +57,7 @@ SHARED_PARAMETERS = (
     _parameter("model", Annotated[str | None, typer.Option("--model", "-m")], None),
     _parameter("window", Annotated[str | None, typer.Option("--window", "-w")], None),
     _parameter("strategy", Annotated[str | None, typer.Option("--strategy", "-s", autocompletion=_strategies)], None),
+    _parameter("no_cache", Annotated[bool, typer.Option("--no-cache")], False),
     _parameter("json", Annotated[bool, typer.Option("--json")], False),
     _parameter("context", typer.Context, inspect.Parameter.empty),
 )
@@ -127,6 +128,8 @@ def _command(application: typer.Typer, name: str) -> Callable[[Work], Work]:
 app = _typer([_parameter("version", Annotated[bool, typer.Option("--version", "-V")], False)], completion=True)
 models = _typer([], completion=False)
 app.add_typer(models, name="models")
+cache = _typer([], completion=False)
+app.add_typer(cache, name="cache")
 
 
 @_command(app, "ingest")
@@ -200,3 +203,24 @@ def _models_command(
     from chinese_alpaca_rag.cli.serving import show_serving_command
 
     return show_serving_command(session, name, engine=engine, host=host, port=port, kv_type=kv_type)
+
+
+@_command(cache, "list")
+def _cache_list(session: Session) -> int:
+    from chinese_alpaca_rag.cli.cache import list_prefixes
+
+    return list_prefixes(session)
+
+
+@_command(cache, "clear")
+def _cache_clear(session: Session, document: Annotated[Path | None, typer.Option("--document", "-d")] = None) -> int:
+    from chinese_alpaca_rag.cli.cache import clear_prefixes
+
+    return clear_prefixes(session, document)
+
+
+@_command(cache, "limit")
+def _cache_limit(session: Session, size: Annotated[str | None, typer.Argument()] = None) -> int:
+    from chinese_alpaca_rag.cli.cache import limit_prefixes
+
+    return limit_prefixes(session, size)

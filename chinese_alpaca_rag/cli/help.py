@@ -13,13 +13,12 @@ from typer.core import TyperCommand, TyperGroup
 from chinese_alpaca_rag.cli import wording
 from chinese_alpaca_rag.cli.text import padded, text_width, wrap
 from chinese_alpaca_rag.language import Words
-from chinese_alpaca_rag.settings import KEYS
 
 INDENT = "  "
 WIDEST = 100
 WIDEST_TERM = 30
 WIDEST_EXAMPLE = 48
-SHARED = (*KEYS, "json")
+SHARED = ("library", "model", "window", "strategy", "no_cache", "json")
 
 
 class HelpfulCommand(TyperCommand):

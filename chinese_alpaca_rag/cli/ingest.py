@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import time
 from collections import Counter
@@ -16,12 +17,15 @@ from chinese_alpaca_rag.cli.output import Output, is_terminal
 from chinese_alpaca_rag.cli.places import shown_path
 from chinese_alpaca_rag.cli.session import Session
 from chinese_alpaca_rag.cli.text import counted
-from chinese_alpaca_rag.errors import WrongUsageError
+from chinese_alpaca_rag.errors import LibraryError, WrongUsageError
 from chinese_alpaca_rag.ingest.pipeline import FileOutcome, FileStatus, find_documents, ingest_paths
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.library.store import Library
+from chinese_alpaca_rag.settings import Settings
 
 SOME_REFUSED = 3
+#: What was computed from a file that left the library could not be removed.
+SOMETHING_KEPT = 1
 #: So many files that went well are named; those that did not are named all.
 CHANGES_LISTED = 20
 
@@ -47,21 +51,47 @@ def ingest(session: Session, paths: Sequence[Path], *, prune: bool, encoding: st
         find_documents(paths)  # raises where there is nothing to read: no library is made for that
     done: list[FileOutcome] = []
     try:
-        with Library.open(session.settings.library, create=True) as library, _progress(session.output) as show:
+        with (
+            Library.open(session.settings.library, create=True, derived=[_Prefixes(session.settings)]) as library,
+            _progress(session.output) as show,
+        ):
 
             def on_outcome(outcome: FileOutcome, number: int, total: int) -> None:
                 done.append(outcome)
                 show(outcome, number, total)
 
             outcomes = ingest_paths(paths, library, prune=prune, encoding=encoding, on_outcome=on_outcome)
+            problems = library.derived_problems
     except KeyboardInterrupt as error:
         raise StoppedError(_kept(done)) from error
     seconds = time.perf_counter() - began
     if session.output.as_json:
-        session.output.document(_as_json(outcomes, seconds))
+        session.output.document(_as_json(outcomes, seconds, problems))
     else:
         _report(session, outcomes, seconds)
+        for problem in problems:
+            session.output.complain(problem.text(), "red")
+    if problems:
+        return SOMETHING_KEPT
     return SOME_REFUSED if any(outcome.status == "refused" for outcome in outcomes) else 0
+
+
+class _Prefixes:
+    """The beginnings of prompts that models keep on disk; where there are none, nothing of models is imported."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.problem: Words | None = None
+        self._folder = settings.prefix_folder
+
+    def forget_documents(self, wanted_gone: Callable[[str], bool], /) -> int:
+        if not os.path.lexists(self._folder):
+            return 0
+        from chinese_alpaca_rag.llms.prefix_store import PrefixStore
+
+        store = PrefixStore(self._folder)
+        count = store.forget_documents(wanted_gone)
+        self.problem = store.problem
+        return count
 
 
 def _check_encoding(name: str | None) -> None:
@@ -88,8 +118,8 @@ def _kept(done: Sequence[FileOutcome]) -> Words:
     )
 
 
-def _as_json(outcomes: Sequence[FileOutcome], seconds: float) -> dict[str, Any]:
-    return {
+def _as_json(outcomes: Sequence[FileOutcome], seconds: float, problems: Sequence[LibraryError]) -> dict[str, Any]:
+    document: dict[str, Any] = {
         "files": [
             {
                 "path": outcome.path,
@@ -104,6 +134,9 @@ def _as_json(outcomes: Sequence[FileOutcome], seconds: float) -> dict[str, Any]:
         "passages": sum(outcome.passages for outcome in outcomes),
         "seconds": round(seconds, 3),
     }
+    if problems:
+        document["problems"] = [str(problem) for problem in problems]
+    return document
 
 
 def _report(session: Session, outcomes: Sequence[FileOutcome], seconds: float) -> None:

@@ -67,7 +67,9 @@ def _carry_out(arguments: list[str], output: Output) -> int:
         return int(parsed or 0)
     if parsed.work is None:
         return _missing_command(parsed.help, output)
-    options = {key: value for key, value in parsed.options.items() if key != "json"}
+    options = {key: value for key, value in parsed.options.items() if key not in ("json", "no_cache")}
+    if parsed.options["no_cache"]:
+        options["prefixes"] = False
     return parsed.work(Session(load_settings(options), output))
 
 

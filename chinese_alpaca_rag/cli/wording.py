@@ -129,6 +129,45 @@ COMMANDS: dict[str, CommandWords] = {
             ),
         ),
     ),
+    "cache": CommandWords(
+        Words(
+            zh="模型读过的提示词开头：保留着什么、占多少、怎样清除。",
+            en="The beginnings of prompts that models have read: what is kept, its size, and clearing it.",
+        ),
+        Words(
+            zh="同样的资料问第二个问题时，读过的部分从磁盘取回，不再计算；超过上限时，最久没有用到的先删除。",
+            en="The second question about the same documents takes from disk what was read for the first. Above the "
+            "limit, what was not used for longest goes first.",
+        ),
+    ),
+    "cache list": CommandWords(
+        Words(zh="列出保留着的开头和它们来自的文档。", en="List what is kept, and the documents it is from."),
+    ),
+    "cache clear": CommandWords(
+        Words(
+            zh="删除保留着的开头：全部、一个模型的、或来自某些文档的。",
+            en="Remove what is kept: all, a model's, or what is from certain documents.",
+        ),
+        Words(
+            zh="不会询问：删掉的下次会重新计算。文档离开知识库时，由它算出的内容会自动删除。",
+            en="Nothing is asked: what is removed is computed again when it is needed. What was computed from a "
+            "document that leaves the library is removed with it.",
+        ),
+        (
+            ("alpaca-rag cache clear --model chinese-alpaca-2-7b-16k", Words(zh="一个模型的", en="one model's")),
+            (
+                "alpaca-rag cache clear --document ~/Documents",
+                Words(zh="来自一个文件或文件夹的", en="what is from a file or folder"),
+            ),
+        ),
+    ),
+    "cache limit": CommandWords(
+        Words(zh="显示或设定最多占用多少磁盘空间。", en="Show or set how much disk space may be used."),
+        examples=(
+            ("alpaca-rag cache limit 50G", Words(zh="最多 50 GiB", en="at most 50 GiB")),
+            ("alpaca-rag cache limit 0", Words(zh="什么都不保留", en="keep nothing")),
+        ),
+    ),
     "doctor": CommandWords(
         Words(zh="检查这里能不能用、缺什么、怎么补。", en="Check what works here, what is missing and how to get it."),
         examples=(
@@ -190,6 +229,17 @@ PARAMETERS: dict[str, ParameterWords] = {
         ),
         Words(zh="类型", en="TYPE"),
     ),
+    "document": ParameterWords(
+        Words(zh="只删除来自这个文件或文件夹的", en="only what is from this file or folder"),
+        Words(zh="路径", en="PATH"),
+    ),
+    "size": ParameterWords(
+        Words(
+            zh="上限，如 20G 或 500M；0 表示什么都不保留；省略则显示现在的上限",
+            en="the limit, such as 20G or 500M; 0 keeps nothing; without it the present one is shown",
+        ),
+        Words(zh="[大小]", en="[SIZE]"),
+    ),
     "library": ParameterWords(Words(zh="知识库所在的文件夹", en="folder of the library"), Words(zh="文件夹", en="DIR")),
     "model": ParameterWords(
         Words(
@@ -208,6 +258,12 @@ PARAMETERS: dict[str, ParameterWords] = {
             en="auto (by counting tokens), stuff (all in one prompt) or map_reduce (in parts, then merged)",
         ),
         Words(zh="策略", en="NAME"),
+    ),
+    "no_cache": ParameterWords(
+        Words(
+            zh="这一次不使用、也不保留磁盘上的提示词开头",
+            en="neither use nor keep the beginnings of prompts on disk this time",
+        )
     ),
     "json": ParameterWords(
         Words(

@@ -1,7 +1,7 @@
 """Bringing a library up to date with files on disk: read what is new or changed, skip the rest, report each.
 
-One file is one transaction of the library. Whatever interrupts a run, the files before are stored whole, and
-running it again does what is left.
+One file is one transaction of the library; those that are gone from disk are taken out a hundred at a time. Whatever
+interrupts a run, the files before are stored whole, and running it again does what is left.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ __all__ = ["FileOutcome", "FileStatus", "find_documents", "ingest_paths", "parse
 
 FileStatus = Literal["added", "updated", "unchanged", "moved", "removed", "refused", "partial"]
 
+# Every removal has what was computed from the files looked for, wherever it is kept: not for each of thousands.
+_REMOVED_AT_ONCE = 100
 # A file that was written so shortly before it was read may have been written again without a new time.
 _UNSETTLED_NS = 2_000_000_000
 
@@ -85,12 +87,13 @@ def ingest_paths(
         ingestion = _Ingestion(library, parser, None if encoding is None else codec_name(encoding))
         for file in files:
             report(ingestion.take_in(file))
-    for record in vanished:
-        if library.file(record.path) is None:
-            total -= 1  # found again under another name meanwhile
-            continue
-        library.remove_file(record.path)
-        report(FileOutcome(record.path, "removed", encoding=record.encoding, pages=record.pages))
+    gone = [record for record in vanished if library.file(record.path) is not None]
+    total -= len(vanished) - len(gone)  # found again under another name meanwhile
+    for start in range(0, len(gone), _REMOVED_AT_ONCE):
+        some = gone[start : start + _REMOVED_AT_ONCE]
+        library.remove_files([record.path for record in some])
+        for record in some:
+            report(FileOutcome(record.path, "removed", encoding=record.encoding, pages=record.pages))
     return outcomes
 
 

@@ -7,6 +7,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from langchain_core.documents import Document
 
+from chinese_alpaca_rag.labels import document_label
 from chinese_alpaca_rag.library.records import Passage
 
 
@@ -16,6 +17,8 @@ def passage_document(passage: Passage, score: float | None = None) -> Document:
     ``start`` and ``end`` are offsets in code points into the page's stored text, ``position`` counts
     passages from 0 within the file, ``page`` from 1. The document's ``id`` is a UUID made of the place alone: the same
     for the same place in every library and without one, so that a vector store replaces what it holds already.
+    ``document`` labels what is computed from the passage: the content of one file in one library
+    (``labels.document_label``), outside of a library only the file's path.
     """
     metadata: dict[str, Any] = {
         "source": passage.source,
@@ -28,6 +31,7 @@ def passage_document(passage: Passage, score: float | None = None) -> Document:
         "heading": passage.heading,
         "position": passage.position,
         "passage_id": passage.id,
+        "document": _label(passage),
     }
     if score is not None:
         metadata["score"] = score
@@ -39,3 +43,9 @@ def passage_document(passage: Passage, score: float | None = None) -> Document:
         page_content=passage.text,
         metadata=metadata,
     )
+
+
+def _label(passage: Passage) -> str:
+    if not passage.library:
+        return passage.source
+    return document_label(passage.library, passage.source, passage.sha256)

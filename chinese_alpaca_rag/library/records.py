@@ -74,7 +74,11 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Passage:
-    """A passage with its place. ``position`` counts from 0 within the file, in reading order."""
+    """A passage with its place. ``position`` counts from 0 within the file, in reading order.
+
+    ``library`` is the absolute folder of its library and ``sha256`` the digest of its file's bytes; both are empty
+    outside of a library.
+    """
 
     id: int
     file_id: int
@@ -88,3 +92,5 @@ class Passage:
     end: int
     heading: str
     text: str
+    library: str = ""
+    sha256: str = ""

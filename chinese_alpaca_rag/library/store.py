@@ -6,6 +6,7 @@ One process writes at a time; any number read meanwhile. A ``Library`` may be us
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import unicodedata
@@ -20,6 +21,7 @@ from chinese_alpaca_rag.errors import LibraryError
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.library import database
 from chinese_alpaca_rag.library.database import STRETCH, storable, transaction, translated
+from chinese_alpaca_rag.library.derived import Derived, Forgetting
 from chinese_alpaca_rag.library.lock import WriterLock
 from chinese_alpaca_rag.library.records import FileRecord, ParsedDocument, Passage, PassageSpan
 from chinese_alpaca_rag.library.search import PassageSearch
@@ -32,36 +34,51 @@ _FILE_SELECT = """
 """
 _PASSAGE_SELECT = """
     SELECT passages.id, passages.file_id, files.path, files.title, files.page_kind, pages.number, pages.label,
-           passages.position, passages.start, passages."end", passages.heading, passages.page_id
+           passages.position, passages.start, passages."end", passages.heading, passages.page_id, files.sha256
     FROM passages JOIN files ON files.id = passages.file_id JOIN pages ON pages.id = passages.page_id
 """
 _AT_ONCE = 500  # values in one list of SQL parameters
 
 
 class Library:
-    """An open library; use it as a context manager, or call ``close``."""
+    """An open library; use it as a context manager, or call ``close``.
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection, *, readonly: bool) -> None:
+    ``absolute_folder``, with links resolved, names it in the labels of its documents. A library that is moved has
+    other labels from then on; what is kept under the old ones is used and forgotten no more, and goes with age.
+    """
+
+    def __init__(
+        self, folder: Path, connection: sqlite3.Connection, *, readonly: bool, derived: Sequence[Derived] = ()
+    ) -> None:
         self.folder = folder
+        self.absolute_folder = os.path.realpath(folder)
         self.readonly = readonly
         self._open_connection: sqlite3.Connection | None = connection
         self._guard = threading.RLock()
         self._writer = WriterLock(folder)
         self._search = PassageSearch(connection, self._passages_by_id)
+        self._forgetting = Forgetting(self.absolute_folder, derived)
+        self._gone: list[str] = []
 
     @classmethod
-    def open(cls, folder: Path | str, *, create: bool = False, readonly: bool = False) -> Library:
+    def open(
+        cls, folder: Path | str, *, create: bool = False, readonly: bool = False, derived: Sequence[Derived] = ()
+    ) -> Library:
         """Open the library in ``folder``; with ``create``, to write, and make one where there is none.
 
         LibraryNotFoundError where there is none, LibraryFormatError where something else stands there or
         another version made it. The right to write is taken here with ``create``, else at the first change,
         and kept until ``close``: LibraryBusyError where another process holds it.
+
+        From ``derived`` goes what was computed from a file before the file does, as soon as it is removed, replaced
+        or moved; and with the right to write, all that is left of files that went without it.
         """
         place = Path(folder)
-        library = cls(place, database.open_database(place, create=create, readonly=readonly), readonly=readonly)
+        connection = database.open_database(place, create=create, readonly=readonly)
+        library = cls(place, connection, readonly=readonly, derived=derived)
         if create and not readonly:
             try:
-                library._writer.acquire()
+                library._begin_writing()
             except BaseException:
                 library.close()
                 raise
@@ -131,6 +148,27 @@ class Library:
         with self._guard, translated(self.folder), transaction(self._connection, "DEFERRED"):
             return self._search.search(query, limit, None if paths is None else self._file_ids(paths))
 
+    # What is computed from the files
+
+    @property
+    def derived_problems(self) -> tuple[LibraryError, ...]:
+        """Why something that was computed from files that are gone could not be removed; empty where all went."""
+        return tuple(self._forgetting.problems)
+
+    def reconcile(self, derived: Sequence[Derived] | None = None) -> int:
+        """Remove from ``derived`` (those given at opening) what is of files that this library does not hold any more.
+
+        Readers may call it as well. Gives what ``derived`` count as removed; ``derived_problems`` has what failed.
+        """
+        forgetting = self._forgetting if derived is None else Forgetting(self.absolute_folder, derived)
+        if not forgetting.derived:
+            return 0
+        held = {(path, sha256) for path, sha256 in self._rows("SELECT path, sha256 FROM files")}
+        count = forgetting.forget_all_but(held)
+        if forgetting is not self._forgetting:
+            self._forgetting.problems += forgetting.problems
+        return count
+
     # Writing
 
     def put_file(
@@ -181,6 +219,7 @@ class Library:
             record = self.file(old_path)
             if record is None:
                 raise KeyError(old_path)
+            self._gone.append(old_path)
             renamed = record.title == Path(old_path).stem != Path(new_path).stem
             title = Path(new_path).stem if renamed else record.title
             if renamed:
@@ -203,9 +242,14 @@ class Library:
 
     def remove_file(self, path: str) -> None:
         """Take a file out, with everything of it. KeyError if unknown."""
+        self.remove_files([path])
+
+    def remove_files(self, paths: Sequence[str]) -> None:
+        """Take files out together, all of them or, with a KeyError for one that is unknown, none."""
         with self._change():
-            if not self._drop(path):
-                raise KeyError(path)
+            for path in paths:
+                if not self._drop(path):
+                    raise KeyError(path)
 
     # Inside
 
@@ -220,11 +264,19 @@ class Library:
                 hint=Words(zh="以可写方式打开后再试。", en="Open it for writing and try again."),
             )
         with self._guard:
-            self._writer.acquire()
+            self._begin_writing()
+            self._gone.clear()
             with translated(self.folder), transaction(self._connection):
                 self._refresh_index()
                 yield
+                # Before the change is kept: a kill in between loses what can be computed again, and leaves nothing.
+                self._forgetting.forget_files(self._gone)
             self._search.forget()
+
+    def _begin_writing(self) -> None:
+        if not self._writer.held:
+            self._writer.acquire()
+            self.reconcile()
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -252,7 +304,7 @@ class Library:
             Passage(
                 id=row[0], file_id=row[1], source=row[2], title=row[3], page_kind=row[4], page=row[5],
                 page_label=row[6], position=row[7], start=row[8], end=row[9], heading=row[10],
-                text=self._text_at(row[11], row[8], row[9]),
+                text=self._text_at(row[11], row[8], row[9]), library=self.absolute_folder, sha256=row[12],
             )
             for row in self._rows(_PASSAGE_SELECT + clause, *parameters)
         ]  # fmt: skip
@@ -310,6 +362,8 @@ class Library:
         for passage in self.passages(path):
             self._unindex(passage)
         deleted = self._connection.execute("DELETE FROM files WHERE path = CAST(? AS TEXT)", (storable(path),))
+        if deleted.rowcount:
+            self._gone.append(path)
         return bool(deleted.rowcount)
 
     def _index(self, passage_id: int, title: str, heading: str, text: str) -> None:

@@ -195,6 +195,32 @@ def test_models_of_the_folder_are_named(alpaca: Alpaca, toys: ToyCheckpoint, mon
     assert toys.hf.name in detail
 
 
+def test_the_prompt_cache_is_told_of(alpaca: Alpaca, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = check(alpaca("doctor", "--json"), "cache")
+    assert found["state"] == "ok"
+    assert found["detail"] == f"{own_home}/.cache/chinese-alpaca-rag/prefixes · 0 B of at most 20 GiB"
+    assert "提示词缓存" in alpaca("doctor", language="zh").out
+    alpaca("cache", "limit", "0")
+    assert "limit 0" in check(alpaca("doctor", "--json"), "cache")["detail"]
+    assert "--no-cache" in check(alpaca("doctor", "--no-cache", "--json"), "cache")["detail"]
+    monkeypatch.setenv("ALPACA_RAG_PREFIXES", "off")
+    assert "not in use (ALPACA_RAG_PREFIXES)" in check(alpaca("doctor", "--json"), "cache")["detail"]
+
+
+def test_a_prompt_cache_that_cannot_be_used_is_a_hint(
+    alpaca: Alpaca, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache/prefixes").touch()
+    for cache in (tmp_path / "cache", tmp_path / "file", tmp_path / "file/deeper"):
+        monkeypatch.setenv("ALPACA_RAG_CACHE", str(cache))
+        done = alpaca("doctor", "--json")
+        assert (done.code, state(done, "cache")) == (0, "hint"), cache
+        assert str(cache / "prefixes") in check(done, "cache")["detail"]
+        assert "ALPACA_RAG_CACHE" in check(done, "cache")["hint"]
+
+
 def test_nothing_heavy_is_imported(toys: ToyCheckpoint) -> None:
     program = (
         "import sys; sys.argv = ['alpaca-rag', 'doctor', '--json', '--model', sys.argv[1]]\n"

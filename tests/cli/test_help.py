@@ -13,6 +13,7 @@ import pytest
 from typer.main import get_command
 
 from chinese_alpaca_rag.cli import app
+from chinese_alpaca_rag.cli.commands import SHARED_PARAMETERS
 from chinese_alpaca_rag.cli.help import SHARED
 from chinese_alpaca_rag.cli.text import text_width
 from chinese_alpaca_rag.cli.wording import COMMANDS, PARAMETERS
@@ -43,8 +44,8 @@ def test_every_command_and_parameter_has_words_and_no_words_are_left_over() -> N
 def test_every_command_takes_the_shared_options() -> None:
     for path, command in every_command(get_command(app)):
         names = {option for parameter in command.params for option in parameter.opts}
-        assert {"--library", "--model", "--window", "--strategy", "--json"} <= names, path
-    assert set(SHARED) <= set(PARAMETERS) | {"models", "language"}
+        assert {"--library", "--model", "--window", "--strategy", "--no-cache", "--json"} <= names, path
+    assert set(SHARED) == {parameter.name for parameter in SHARED_PARAMETERS[:-1]}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=" ".join)
@@ -79,7 +80,7 @@ def test_pages_keep_to_the_terminal(
 def test_descriptions_stand_in_one_column(alpaca: Alpaca) -> None:
     lines = alpaca("--help", language="zh").out.split("命令\n")[1].split("\n\n")[0].splitlines()
     starts = {text_width(line[: len(line) - len(line.split(None, 1)[1])]) for line in lines}
-    assert len(lines) == 6
+    assert len(lines) == 7
     assert len(starts) == 1
 
 

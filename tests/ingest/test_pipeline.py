@@ -109,6 +109,21 @@ def test_prune_takes_nothing_out_of_other_folders(folder: Path, tmp_path: Path, 
     assert library.file(str(other / "x.txt")) is not None
 
 
+def test_prune_of_more_files_than_go_at_once(tmp_path: Path, library: Library) -> None:
+    place = tmp_path / "many"
+    place.mkdir()
+    for number in range(205):
+        write(place / f"{number}.txt", f"第{number}份资料。".encode())
+    ingest_paths([place], library)
+    for number in range(203):
+        (place / f"{number}.txt").unlink()
+    seen: list[tuple[int, int]] = []
+    outcomes = ingest_paths([place], library, prune=True, on_outcome=lambda _, done, total: seen.append((done, total)))
+    assert [outcome.status for outcome in outcomes].count("removed") == 203
+    assert seen == [(number, 205) for number in range(1, 206)]
+    assert sorted(Path(record.path).name for record in library.files()) == ["203.txt", "204.txt"]
+
+
 def test_prune_of_an_emptied_folder(folder: Path, library: Library) -> None:
     ingest_paths([folder / "sub"], library)
     (folder / "sub" / "c.txt").unlink()

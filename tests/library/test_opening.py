@@ -68,9 +68,9 @@ def test_another_version_of_the_format(tmp_path: Path, found: int, advice: str) 
     Library.open(tmp_path, create=True).close()
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
         connection.execute(f"PRAGMA user_version={found}")
-    for options in ({}, {"create": True}, {"readonly": True}):
+    for create, readonly in ((False, False), (True, False), (False, True)):
         with pytest.raises(LibraryFormatError) as caught:
-            Library.open(tmp_path, **options)
+            Library.open(tmp_path, create=create, readonly=readonly)
         for language in ("zh", "en"):
             text = caught.value.text(language)
             assert f" {found}" in text

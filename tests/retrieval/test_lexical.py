@@ -13,6 +13,7 @@ from langchain_tests.integration_tests import RetrieversIntegrationTests
 from pydantic import ValidationError
 
 from chinese_alpaca_rag.errors import EmptyLibraryError, LibraryNotFoundError
+from chinese_alpaca_rag.labels import read_label
 from chinese_alpaca_rag.library.store import Library
 from chinese_alpaca_rag.retrieval import LibraryRetriever
 from tests.library.samples import put
@@ -58,6 +59,10 @@ def test_documents_come_best_first_with_their_places(folder: Path) -> None:
     assert found[0].metadata["source"] == "/年假.txt"
     scores = [document.metadata["score"] for document in found]
     assert scores == sorted(scores, reverse=True)
+    with Library.open(folder, readonly=True) as library:
+        assert {read_label(document.metadata["document"]) for document in found} == {
+            (str(folder), record.path, record.sha256) for record in library.files()
+        }
     with Library.open(folder, readonly=True) as library:
         for document in found:
             place = document.metadata
