@@ -91,6 +91,15 @@ class ModelCalls:
         finally:
             executor.shutdown(wait=True, cancel_futures=True)
 
+    def take(self, prompt: Prompt, reply: BaseMessage) -> str:
+        """The final reply where it was made together with others: its text, accounted for as one of this run's."""
+        usage = _Usage()
+        usage.add(reply)
+        text = str(reply.text)
+        self._account(prompt, text, usage)
+        self.note_first_token()
+        return text
+
     def note_first_token(self) -> None:
         """The final reply has begun."""
         if self.first_token_after is None:
@@ -101,8 +110,8 @@ class ModelCalls:
         logger.warning("%s", words)
         self.remarks.append(words)
 
-    def receipt(self, strategy: StrategyName, used: int, dropped: tuple[Place, ...]) -> Receipt:
-        """The receipt of everything so far."""
+    def receipt(self, strategy: StrategyName, used: int, dropped: tuple[Place, ...] = (), *, kept: int = 0) -> Receipt:
+        """The receipt of everything so far; ``kept`` of the ``used`` passages were not found for this run."""
         if self.cut_replies:
             replies = self.cut_replies
             self.remark(
@@ -118,8 +127,10 @@ class ModelCalls:
             window=self.measure.window,
             prompt_tokens=self.prompt_tokens,
             reused_tokens=self.reused_tokens,
+            evaluated_tokens=self.prompt_tokens - self.reused_tokens,
             output_tokens=self.output_tokens,
             passages_used=used,
+            passages_kept=kept,
             passages_dropped=len(dropped),
             seconds_to_first_token=seconds if self.first_token_after is None else self.first_token_after,
             seconds=seconds,
@@ -154,7 +165,7 @@ class ModelCalls:
         with self._guard:
             self.prompt_tokens += sent if counted else 0
             self.output_tokens += written if counted else 0
-            self.reused_tokens += usage.reused if counted else 0
+            self.reused_tokens += min(max(0, usage.reused), sent) if counted else 0
             self.cut_replies += usage.cut
             self.model_name = usage.model_name or self.model_name
 

@@ -30,7 +30,7 @@ class PlanMade(Event):
 
     ``prompt_tokens`` are those of the prompts over the sources (one, or one a part), 0 where nothing is
     counted. ``parts`` is how many prompts that is, ``passages_*`` count passages (parts of those too
-    long for the window), and ``reason`` says why this strategy.
+    long for the window) as the receipt does, and ``reason`` says why this strategy.
     """
 
     strategy: StrategyName
@@ -40,6 +40,7 @@ class PlanMade(Event):
     passages_used: int
     passages_dropped: int
     reason: Words
+    passages_kept: int = 0
 
 
 @dataclass(frozen=True)

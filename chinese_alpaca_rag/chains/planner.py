@@ -32,15 +32,23 @@ ENOUGH_PASSAGES = 4
 class Plan:
     """The sources in the prompts they go into: one for ``stuff``, one a part for ``map_reduce``.
 
-    ``used`` counts the passages in them; ``dropped`` are the places of those that did not fit.
+    ``used`` counts the passages in them, ``kept`` those of them that were not found but stay for the sake of what
+    stands behind them. ``left`` are the passages that did not fit; ``taken``, for ``stuff``, those that did, by rank.
     """
 
     strategy: StrategyName
     batches: tuple[tuple[Source, ...], ...]
     used: int
-    dropped: tuple[Place, ...]
+    left: tuple[Excerpt, ...]
     prompt_tokens: int
     reason: Words
+    taken: tuple[Excerpt, ...] = ()
+    kept: int = 0
+
+    @property
+    def dropped(self) -> tuple[Place, ...]:
+        """The places of what did not fit."""
+        return tuple(excerpt.place for excerpt in self.left)
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -60,8 +68,7 @@ def plan_answer(
     """The plan for answering from ``excerpts``, best first. Raises QuestionTooLongError."""
 
     def counting(task: str, asked: str = question) -> CountSources:
-        filled = fill(task, question=asked)
-        return lambda sources: measure.count(source_messages(texts, sources, filled, language=language))
+        return count_sources(texts, task, asked, measure, language)
 
     answering, extracting = counting(texts.answer), counting(texts.extract)
     if measure.limit is None:
@@ -80,6 +87,12 @@ def plan_answer(
         return _in_parts(excerpts, extracting, measure.limit, notes_need, _asked_for())
     except PartTooLongError as error:
         raise _no_room(error, error.needed - question_alone <= error.limit) from error
+
+
+def count_sources(texts: TaskTexts, task: str, question: str, measure: Measure, language: Language) -> CountSources:
+    """The tokens of the prompt of a task about ``question``, by its sources."""
+    filled = fill(task, question=question)
+    return lambda sources: measure.count(source_messages(texts, sources, filled, language=language))
 
 
 def plan_summary(
@@ -104,7 +117,7 @@ def plan_summary(
         sources = lay_out(excerpts, canonical=False)
         tokens = count_whole(sources)
         if tokens <= limit:
-            return Plan("stuff", (sources,), len(excerpts), (), tokens, _all_fit(len(excerpts), tokens, limit))
+            return _all_in_one(excerpts, sources, tokens, limit)
         if strategy == "stuff":
             best = best_fitting(excerpts, count_whole, limit, canonical=False)
             return _stuff(excerpts, count_whole, limit, best, canonical=False)
@@ -121,7 +134,7 @@ def _answer_at_once(
     sources = lay_out(excerpts)
     tokens = answering(sources)
     if tokens <= limit:
-        return Plan("stuff", (sources,), len(excerpts), (), tokens, _all_fit(len(excerpts), tokens, limit))
+        return _all_in_one(excerpts, sources, tokens, limit)
     needed = answering(())
     if needed > limit:
         raise PartTooLongError(needed, limit)
@@ -138,7 +151,7 @@ def _read_at_once(excerpts: Sequence[Excerpt], count: CountSources, *, canonical
         zh=f"模型直接阅读全部 {len(excerpts)} 段原文，没有窗口限制。",
         en=f"The model reads all {len(excerpts)} passages themselves and has no window.",
     )
-    return Plan("stuff", (sources,), len(excerpts), (), count(sources), reason)
+    return Plan("stuff", (sources,), len(excerpts), (), count(sources), reason, tuple(excerpts))
 
 
 def _stuff(excerpts: Sequence[Excerpt], count: CountSources, limit: int, best: int, *, canonical: bool = True) -> Plan:
@@ -149,8 +162,7 @@ def _stuff(excerpts: Sequence[Excerpt], count: CountSources, limit: int, best: i
         zh=f"窗口放得下 {used} 段（{packed.tokens} / {limit} 个词元），其余 {left} 段没有读。",
         en=f"{used} passages fit ({packed.tokens} of {limit} tokens); the other {left} were not read.",
     )
-    dropped = tuple(excerpt.place for excerpt in packed.dropped)
-    return Plan("stuff", (sources,), used, dropped, packed.tokens, reason)
+    return Plan("stuff", (sources,), used, packed.dropped, packed.tokens, reason, packed.taken)
 
 
 def _in_parts(
@@ -170,11 +182,13 @@ def _in_parts(
     return Plan("map_reduce", batched.batches, batched.excerpts, (), batched.tokens, reason)
 
 
-def _all_fit(passages: int, tokens: int, limit: int) -> Words:
-    return Words(
+def _all_in_one(excerpts: Sequence[Excerpt], sources: tuple[Source, ...], tokens: int, limit: int) -> Plan:
+    passages = len(excerpts)
+    reason = Words(
         zh=f"全部 {passages} 段窗口都放得下（{tokens} / {limit} 个词元），一次读完。",
         en=f"All {passages} passages fit ({tokens} of {limit} tokens): read at once.",
     )
+    return Plan("stuff", (sources,), passages, (), tokens, reason, tuple(excerpts))
 
 
 def _asked_for() -> Because:

@@ -13,9 +13,10 @@ from typing import Literal
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
-from chinese_alpaca_rag.chains.sources import Source
+from chinese_alpaca_rag.chains.sources import Source, documents_of
 from chinese_alpaca_rag.errors import WrongUsageError
 from chinese_alpaca_rag.language import Language, Words
+from chinese_alpaca_rag.llms.interface import SEGMENTS
 from chinese_alpaca_rag.script import is_han
 
 _QUESTION_TASKS = ("answer", "extract", "merge_extracts", "answer_from_extracts")
@@ -72,23 +73,57 @@ class Prompts:
         return self.zh if language == "zh" else self.en
 
 
-def source_messages(texts: TaskTexts, sources: Sequence[Source], task: str, *, language: Language) -> list[BaseMessage]:
-    """The prompt of a task over sources: system, the sources in their order, the task last."""
-    shown = [f"{source.label(language)}\n{source.excerpt.text}" for source in sources]
-    return [SystemMessage(texts.system), HumanMessage("\n\n".join([texts.sources_heading, *shown, task]))]
+@dataclass(frozen=True)
+class Task:
+    """What a prompt ends with. Its first ``fixed`` characters are the same whatever is asked."""
+
+    text: str
+    fixed: int
 
 
-def note_messages(texts: TaskTexts, notes: Sequence[str], task: str) -> list[BaseMessage]:
-    """The prompt of a task over notes that the model took from parts of the sources."""
-    return [SystemMessage(texts.system), HumanMessage("\n\n".join([texts.notes_heading, *notes, task]))]
+def source_messages(
+    texts: TaskTexts, sources: Sequence[Source], task: Task | str, *, language: Language
+) -> list[BaseMessage]:
+    """The prompt of a task over sources: system, the sources in their order, the task last.
+
+    Its segments end where the next source begins, behind the last source, and where the question begins: up to
+    each of these places another prompt may begin as this one does.
+    """
+    shown = [(f"{source.label(language)}\n{source.excerpt.text}", documents_of([source.excerpt])) for source in sources]
+    return _messages(texts.system, [(texts.sources_heading, []), *shown], task)
 
 
-def fill(text: str, *, question: str = "", titles: str = "") -> str:
+def note_messages(
+    texts: TaskTexts, notes: Sequence[str], task: Task | str, *, documents: Sequence[str] = ()
+) -> list[BaseMessage]:
+    """The prompt of a task over notes that the model took from parts of the sources.
+
+    ``documents`` are the labels of all that the notes may be from.
+    """
+    shown = [(note, list(documents)) for note in notes]
+    return _messages(texts.system, [(texts.notes_heading, []), *shown], task)
+
+
+def _messages(system: str, blocks: Sequence[tuple[str, Sequence[str]]], task: Task | str) -> list[BaseMessage]:
+    """System text, then ``blocks`` (each with the labels of what it is from) and the task, parted by empty lines."""
+    last = task if isinstance(task, Task) else Task(task, 0)
+    text = ""
+    segments: list[list[int | str]] = []
+    for block, labels in blocks:
+        text += block + "\n\n"
+        segments += [[len(text), label] for label in dict.fromkeys(labels)] or [[len(text), ""]]
+    if last.fixed:
+        segments.append([len(text) + last.fixed, ""])
+    return [SystemMessage(system), HumanMessage(text + last.text, additional_kwargs={SEGMENTS: segments})]
+
+
+def fill(text: str, *, question: str = "", titles: str = "") -> Task:
     """A task's text with the question or titles set in; braces inside them stay as they are."""
     before, hole, behind = text.partition("{question}")
     if hole:
-        return before + question + behind
-    return text.replace("{titles}", titles)
+        return Task(before + question + behind, len(before))
+    whole = text.replace("{titles}", titles)
+    return Task(whole, len(whole))
 
 
 def language_of(text: str, wanted: Literal["auto"] | Language = "auto") -> Language:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from typing import Any, Literal
 
-from langchain_core.documents import Document
 from langchain_core.language_models import BaseChatModel
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableConfig
 
-from chinese_alpaca_rag.chains.calls import ModelCalls, ReaderInput
-from chinese_alpaca_rag.chains.citations import check_citations
+from chinese_alpaca_rag.chains.asking import Asked, Question, finished, question_of
+from chinese_alpaca_rag.chains.calls import ModelCalls
 from chinese_alpaca_rag.chains.events import Event, Finished, PlanMade
 from chinese_alpaca_rag.chains.folding import fold
 from chinese_alpaca_rag.chains.markers import find_markers
 from chinese_alpaca_rag.chains.measuring import Measure, NoMeasure, measure_model
+from chinese_alpaca_rag.chains.packings import PackingMemory, RecentPackings
 from chinese_alpaca_rag.chains.planner import Plan, StrategyChoice, plan_answer
 from chinese_alpaca_rag.chains.prompts import (
     DEFAULT_PROMPTS,
@@ -27,13 +27,19 @@ from chinese_alpaca_rag.chains.prompts import (
 )
 from chinese_alpaca_rag.chains.reducing import Counter, NotesPrompt, condense, read_parts
 from chinese_alpaca_rag.chains.results import Answer
-from chinese_alpaca_rag.chains.running import EventChain, Events, check_choices, plan_made, reader_input, say
-from chinese_alpaca_rag.chains.sources import excerpts_of
-from chinese_alpaca_rag.errors import EmptyQuestionError, WrongUsageError
+from chinese_alpaca_rag.chains.retrieving import Retriever, find, find_more
+from chinese_alpaca_rag.chains.running import (
+    EventChain,
+    Events,
+    check_choices,
+    name_of_model,
+    plan_made,
+    reader_input,
+    say,
+)
+from chinese_alpaca_rag.chains.sources import documents_of
+from chinese_alpaca_rag.chains.sticky import MOST_RANKED, WIDER, Beginning, Stickiness
 from chinese_alpaca_rag.language import Language, Words
-
-Question = str | Mapping[str, Any]
-Retriever = Runnable[str, list[Document]]
 
 
 def create_qa_chain(
@@ -45,16 +51,21 @@ def create_qa_chain(
     strategy: StrategyChoice = "auto",
     language: Literal["auto"] | Language = "auto",
     prompts: Prompts = DEFAULT_PROMPTS,
+    packings: PackingMemory | None = None,
 ) -> QuestionAnswering:
     """A Runnable from a question (text, or a mapping with ``question``) to an ``Answer``.
 
     ``window`` (tokens) is needed for a model that does not know its own and narrows that of one that
     does; ``max_tokens`` are the tokens kept for the reply of a model that does not say. Strategy "auto"
-    counts and decides; language "auto" follows the question. ``stream`` yields ``AnswerEvent``s. Raises
-    WrongUsageError where no window is known, here; EmptyQuestionError and QuestionTooLongError when run.
+    counts and decides; language "auto" follows the question. ``packings`` remembers how earlier prompts began, so that
+    later ones begin alike where they can: in memory unless another is given, such as a ``PackingFile``.
+    ``stream`` yields ``AnswerEvent``s. Raises WrongUsageError where no window is known, here; EmptyQuestionError and
+    QuestionTooLongError when run.
     """
     measure = measure_model(model, window=window, reply=max_tokens)
-    return QuestionAnswering(model, measure, retriever, strategy=strategy, language=language, prompts=prompts)
+    return QuestionAnswering(
+        model, measure, retriever, strategy=strategy, language=language, prompts=prompts, packings=packings
+    )
 
 
 class QuestionAnswering(EventChain[Question, Answer]):
@@ -71,6 +82,7 @@ class QuestionAnswering(EventChain[Question, Answer]):
         strategy: StrategyChoice,
         language: Literal["auto"] | Language,
         prompts: Prompts,
+        packings: PackingMemory | None = None,
     ) -> None:
         super().__init__(model, measure)
         self.retriever = retriever
@@ -78,38 +90,76 @@ class QuestionAnswering(EventChain[Question, Answer]):
         self.strategy = strategy
         self.language = language
         self.prompts = prompts
+        self._sticky = Stickiness(packings or RecentPackings(), name_of_model(model), measure.window)
 
     def _work(self, given: Question, calls: ModelCalls) -> Events:
+        asked = self._look_up(given, calls.config)
+        if not asked.found:
+            yield from _nothing_found(asked.texts, calls)
+            return
+        plan = self._plan(asked)
+        yield from self._answer(asked, plan, self._begin(asked, plan), calls)
+
+    def _look_up(self, given: Question, config: RunnableConfig) -> Asked:
         question = question_of(given)
         language = language_of(question, self.language)
-        texts = self.prompts.texts(language)
-        excerpts = excerpts_of(self.retriever.invoke(question, calls.config))
-        if not excerpts:
-            yield from _nothing_found(texts, calls)
-            return
-        plan = plan_answer(excerpts, question, self.measure, texts, language=language, strategy=self.strategy)
+        found = find(self.retriever, question, config)
+        return Asked(question, language, self.prompts.texts(language), tuple(found))
+
+    def _plan(self, asked: Asked) -> Plan:
+        return plan_answer(
+            asked.found, asked.question, self.measure, asked.texts, language=asked.language, strategy=self.strategy
+        )
+
+    def _begin(self, asked: Asked, plan: Plan) -> Beginning | None:
+        """``plan`` behind the beginning of an earlier prompt, if there is one that helps."""
+        if self.measure.limit is None:
+            return None
+        return self._sticky.begin(
+            plan,
+            asked.texts,
+            asked.language,
+            rank=lambda: find_more(self.retriever, asked.question, asked.found, wider=WIDER, most=MOST_RANKED),
+            count=lambda sources: self.measure.count(asked.prompt(sources)),
+            limit=self.measure.limit,
+        )
+
+    def _answer(self, asked: Asked, plan: Plan, begun: Beginning | None, calls: ModelCalls) -> Events:
+        """From the plan to the result; ``begun`` is the plan as it is carried out, where there is one."""
+        plan = plan if begun is None else begun.plan
         yield plan_made(plan, self.measure.window)
         if plan.strategy == "stuff":
-            asked = source_messages(texts, plan.sources, fill(texts.answer, question=question), language=language)
-            answer = yield from say(calls.final(asked, "answer", self._reader_input(question, plan)))
+            answer = yield from self._answer_at_once(asked, plan, begun, calls)
         else:
-            answer = yield from self._answer_in_parts(question, plan, texts, language, calls)
-        receipt = calls.receipt(plan.strategy, plan.used, plan.dropped)
-        result = Answer(answer, check_citations(answer, plan.sources), receipt)
-        yield Finished(result)
+            answer = yield from self._answer_in_parts(asked, plan, calls)
+        yield finished(answer, plan, calls)
 
-    def _answer_in_parts(
-        self, question: str, plan: Plan, texts: TaskTexts, language: Language, calls: ModelCalls
+    def _answer_at_once(
+        self, asked: Asked, plan: Plan, begun: Beginning | None, calls: ModelCalls
     ) -> Generator[Event, None, str]:
+        reader = reader_input(asked.question, plan.sources) if isinstance(self.measure, NoMeasure) else None
+        reused = None
+        try:
+            answer = yield from say(calls.final(asked.prompt(plan.sources), "answer", reader))
+            reused = calls.reused_tokens
+        finally:
+            # A prompt that was read is held even if nobody waited for the end of the answer.
+            if calls.first_token_after is not None and self.measure.limit is not None:
+                self._sticky.learn(plan, asked.texts, asked.language, begun=begun, reused=reused)
+        return answer
+
+    def _answer_in_parts(self, asked: Asked, plan: Plan, calls: ModelCalls) -> Generator[Event, None, str]:
         """Extracts from every part, merged where they are many, and the answer from them."""
+        texts, question = asked.texts, asked.question
+        documents = documents_of(source.excerpt for source in plan.sources)
 
         def from_notes(task: str) -> NotesPrompt:
             filled = fill(task, question=question)
-            return lambda notes: note_messages(texts, notes, filled)
+            return lambda notes: note_messages(texts, notes, filled, documents=documents)
 
         extracting = fill(texts.extract, question=question)
         counter = Counter(len(plan.batches))
-        prompts = [source_messages(texts, sources, extracting, language=language) for sources in plan.batches]
+        prompts = [source_messages(texts, sources, extracting, language=asked.language) for sources in plan.batches]
         replies = yield from read_parts(calls, prompts, "extract", counter)
         notes = [reply for reply in replies if not _says_nothing(reply, texts)]
         if not notes:
@@ -123,38 +173,13 @@ class QuestionAnswering(EventChain[Question, Answer]):
         yield counter.step()
         return answer
 
-    def _reader_input(self, question: str, plan: Plan) -> ReaderInput | None:
-        return reader_input(question, plan.sources) if isinstance(self.measure, NoMeasure) else None
-
-
-def question_of(given: object) -> str:
-    """The question in a chain's input. Raises EmptyQuestionError, WrongUsageError for another kind of input."""
-    question = given.get("question") if isinstance(given, Mapping) else given
-    if not isinstance(question, str):
-        kind = type(given).__name__
-        raise WrongUsageError(
-            Words(zh=f"输入里没有问题（收到的是 {kind}）。", en=f"The input holds no question (it is a {kind})."),
-            hint=Words(
-                zh='请传入一段文字，或 {"question": "……"}。', en='Pass the question as text, or {"question": "..."}.'
-            ),
-        )
-    if not any(character.isalnum() for character in question):
-        raise EmptyQuestionError(
-            Words(zh="问题是空的。", en="The question is empty."),
-            hint=Words(
-                zh="请写出要问的问题，例如：alpaca-rag ask 年假有几天？",
-                en='Write what you want to know, for example: alpaca-rag ask "How many days of leave?"',
-            ),
-        )
-    return question.strip()
-
 
 def _nothing_found(texts: TaskTexts, calls: ModelCalls) -> Events:
     reason = Words(zh="没有检索到任何段落，不调用模型。", en="No passage was found: the model is not called.")
     yield PlanMade("stuff", calls.measure.window, 0, 0, 0, 0, reason)
     calls.note_first_token()
     answer = yield from say([texts.nothing_found])
-    yield Finished(Answer(answer, (), calls.receipt("stuff", 0, ())))
+    yield Finished(Answer(answer, (), calls.receipt("stuff", 0)))
 
 
 def _says_nothing(reply: str, texts: TaskTexts) -> bool:

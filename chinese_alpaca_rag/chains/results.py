@@ -43,9 +43,11 @@ class Receipt:
 
     ``window`` is None and the token counts are 0 for the extractive reader, which evaluates no tokens.
     ``prompt_tokens`` counts every prompt token, ``reused_tokens`` those of them that were not evaluated
-    again because their keys and values were still held. ``dropped`` are the places of the passages that
-    did not fit; ``remarks`` say, in the user's language, what else was cut on the way (a reply that reached its
-    length, notes shortened while merging).
+    again because their keys and values were still held, as the model itself reports; ``evaluated_tokens`` are the
+    others. ``passages_used`` counts every passage that was read, ``passages_kept`` those of them that were not found
+    for this question and stood in its prompt so that more of it could be reused. ``dropped`` are the places of the
+    passages that did not fit; ``remarks`` say, in the user's language, what else was cut on the way (a reply that
+    reached its length, notes shortened while merging).
     """
 
     model: str
@@ -53,8 +55,10 @@ class Receipt:
     window: int | None
     prompt_tokens: int
     reused_tokens: int
+    evaluated_tokens: int
     output_tokens: int
     passages_used: int
+    passages_kept: int
     passages_dropped: int
     seconds_to_first_token: float
     seconds: float

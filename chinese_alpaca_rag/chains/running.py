@@ -149,6 +149,7 @@ def plan_made(plan: Plan, window: int | None) -> PlanMade:
         passages_used=plan.used,
         passages_dropped=len(plan.dropped),
         reason=plan.reason,
+        passages_kept=plan.kept,
     )
 
 

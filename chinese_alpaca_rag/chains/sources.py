@@ -25,7 +25,10 @@ _SOURCE_KEYS = ("source", "file_path", "path", "url")
 
 @dataclass(frozen=True)
 class Excerpt:
-    """A stretch of one page. ``placed`` says that start and end are known to count in the page's text."""
+    """A stretch of one page. ``placed`` says that start and end are known to count in the page's text.
+
+    ``document`` is the label of what the text is from, where one is known (see ``chinese_alpaca_rag.labels``).
+    """
 
     source: str
     page: int
@@ -37,6 +40,7 @@ class Excerpt:
     page_kind: str = "whole"
     page_label: str = ""
     placed: bool = True
+    document: str = ""
 
     @property
     def place(self) -> Place:
@@ -94,6 +98,11 @@ def lay_out(excerpts: Sequence[Excerpt], *, first: int = 1, canonical: bool = Tr
     return tuple(Source(number, excerpt) for number, excerpt in enumerate(joined, start=first))
 
 
+def documents_of(excerpts: Iterable[Excerpt]) -> list[str]:
+    """The labels of what the excerpts are from, each once; the name of one that has no label."""
+    return list(dict.fromkeys(excerpt.document or excerpt.source for excerpt in excerpts))
+
+
 def _join(left: Excerpt, right: Excerpt) -> Excerpt | None:
     """Both as one where ``right`` continues or overlaps ``left`` on the page, else None."""
     same_page = (left.source, left.page, left.heading) == (right.source, right.page, right.heading)
@@ -126,6 +135,7 @@ def _excerpt(document: Document, position: int) -> Excerpt:
         page_kind=_text(known.get("page_kind")) or ("whole" if page is None else "page"),
         page_label=_text(known.get("page_label")),
         placed=start == begins and end in (None, begins + len(text)),
+        document=_text(known.get("document")),
     )
 
 

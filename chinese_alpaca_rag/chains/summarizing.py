@@ -26,7 +26,7 @@ from chinese_alpaca_rag.chains.prompts import (
 from chinese_alpaca_rag.chains.reducing import Counter, NotesPrompt, condense, read_parts
 from chinese_alpaca_rag.chains.results import Summary
 from chinese_alpaca_rag.chains.running import EventChain, Events, check_choices, plan_made, reader_input, say
-from chinese_alpaca_rag.chains.sources import Excerpt, Source, excerpts_of
+from chinese_alpaca_rag.chains.sources import Excerpt, Source, documents_of, excerpts_of
 from chinese_alpaca_rag.errors import WrongUsageError
 from chinese_alpaca_rag.language import Language, Words
 
@@ -77,7 +77,7 @@ class Summarizing(EventChain[Sequence[Document], Summary]):
         if not excerpts:
             raise _nothing_given()
         language = main_language_of([excerpt.text for excerpt in excerpts], self.language)
-        task = _Task(self.prompts.texts(language), language, _titles(excerpts, language))
+        task = _Task(self.prompts.texts(language), language, excerpts)
         plan = plan_summary(
             excerpts,
             self.measure,
@@ -100,10 +100,11 @@ class Summarizing(EventChain[Sequence[Document], Summary]):
 class _Task:
     """The prompts of one summary."""
 
-    def __init__(self, texts: TaskTexts, language: Language, titles: str) -> None:
+    def __init__(self, texts: TaskTexts, language: Language, excerpts: Sequence[Excerpt]) -> None:
         self._texts = texts
         self._language = language
-        self._titles = titles
+        self._titles = _titles(excerpts, language)
+        self._documents = documents_of(excerpts)
         self.merging: NotesPrompt = self._from_notes(texts.merge_summaries)
         self.final: NotesPrompt = self._from_notes(texts.summarize_from_parts)
 
@@ -119,7 +120,8 @@ class _Task:
         return source_messages(self._texts, sources, fill(text, titles=self._titles), language=self._language)
 
     def _from_notes(self, text: str) -> NotesPrompt:
-        return lambda notes: note_messages(self._texts, notes, fill(text, titles=self._titles))
+        filled = fill(text, titles=self._titles)
+        return lambda notes: note_messages(self._texts, notes, filled, documents=self._documents)
 
 
 def _summarize_in_parts(plan: Plan, task: _Task, calls: ModelCalls) -> Generator[Event, None, str]:

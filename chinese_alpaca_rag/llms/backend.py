@@ -61,6 +61,9 @@ class Backend(Protocol):
         before the fork counts.
         """
 
+    def turn_to(self, ids: Sequence[int]) -> int:
+        """As ``keep``, letting go of nothing: for ``snapshot``. The length of the common prefix, in tokens."""
+
     def drop(self, position: int) -> None:
         """Let go of what the growing sequence holds from ``position`` on."""
 
@@ -139,12 +142,3 @@ def common_prefix(held: Sequence[int] | npt.NDArray[np.int32], ids: Sequence[int
         return 0
     differs = np.asarray(held[:length]) != np.asarray(ids[:length])
     return int(differs.argmax()) if differs.any() else length
-
-
-def next_logits(backend: Backend, ids: Sequence[int]) -> Logits:
-    """The logits after ``ids``, whatever the backend held before; a copy."""
-    position = backend.keep(ids)
-    while position < len(ids):
-        backend.evaluate(ids[position : position + backend.batch])
-        position += backend.batch
-    return backend.logits().copy()

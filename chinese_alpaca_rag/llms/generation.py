@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
+from typing import Any
 
 from chinese_alpaca_rag.family.tokens import Tokenizer
 from chinese_alpaca_rag.llms.backend import Backend, Logits, forgetting
@@ -12,6 +13,7 @@ from chinese_alpaca_rag.llms.prefixes import Prefixes
 from chinese_alpaca_rag.llms.request import FinishReason, Guidance, Request, TokenLogprob
 from chinese_alpaca_rag.llms.rows import prefill_rows
 from chinese_alpaca_rag.llms.sampling import guided
+from chinese_alpaca_rag.llms.speculation import Speculation
 from chinese_alpaca_rag.llms.turns import Turns
 from chinese_alpaca_rag.llms.writing import Writing
 
@@ -20,7 +22,8 @@ class Generation:
     """The work on one request, a ``request.Answer``.
 
     Nothing is evaluated beyond what was asked for with ``next``: who stops iterating stops the work. A set
-    ``cancelled`` ends the iteration, inside a long prompt too.
+    ``cancelled`` ends the iteration, inside a long prompt too. With ``speculation`` (not under guidance) one
+    evaluation may be worth several tokens; they are still chosen and given one after another.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class Generation:
         prefixes: Prefixes,
         open_backend: Callable[[], Backend],
         cancelled: Cancellation,
+        speculation: Speculation | None = None,
     ) -> None:
         self.request = request
         self.reused = len(request.ids)
@@ -41,6 +45,7 @@ class Generation:
         self._prefixes = prefixes
         self._open_backend = open_backend
         self._cancelled = cancelled
+        self._speculation = speculation
         self._writing: Writing | None = None
 
     @property
@@ -53,6 +58,13 @@ class Generation:
         """Why the answer ended."""
         return self._writing.finish_reason if self._writing else None
 
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What is told of the answer beside its text: how many ids were guessed, and how many of them chosen."""
+        if self._speculation is None or not self._speculation.drafted:
+            return {}
+        return {"speculation": {"drafted": self._speculation.drafted, "accepted": self._speculation.accepted}}
+
     def pieces(self) -> Generator[str]:
         """See ``Answer.pieces``."""
         try:
@@ -64,6 +76,8 @@ class Generation:
                 if text:
                     yield text
         finally:
+            if self._speculation is not None:
+                self._speculation.close()
             self._turns.leave(self)
 
     def _next_id(self) -> int | None:
@@ -74,21 +88,33 @@ class Generation:
             if self._writing is None:
                 self._writing = Writing(self.request, self._tokenizer, backend.vocabulary)
                 self.logprobs = self._writing.logprobs
+                if self._speculation is not None:
+                    self._speculation.get_ready()
             # Not undisturbed: the start, or somebody else used the model while this answer stood still.
             with suppress(EvaluationStopped), forgetting(backend):
                 if self.request.guidance is None:
                     logits = self._evaluated(backend, self._writing.ids, undisturbed)
                 else:
                     logits = self._evaluated_guided(backend, self.request.guidance, self._writing.ids, undisturbed)
-                return None if logits is None else self._writing.choose(logits)
+                return None if logits is None else self._chosen(backend, self._writing, logits)
             return None
+
+    def _chosen(self, backend: Backend, writing: Writing, logits: Logits) -> int:
+        index = writing.choose(logits)
+        if self._speculation is not None:
+            self._speculation.chosen(backend, index, writing.ids)
+        return index
 
     def _evaluated(self, backend: Backend, written: Sequence[int], undisturbed: bool) -> Logits | None:
         if undisturbed:
             if self._cancelled.is_set():
                 return None
+            if self._speculation is not None:
+                return self._speculation.logits(backend, written)
             backend.evaluate(written[-1:])
             return backend.logits()
+        if self._speculation is not None:
+            self._speculation.start_over()
         whole = [*self.request.ids, *written]
         reused = self._prefixes.prefill(backend, whole, self.request.segments, self._cancelled)
         if reused is None:

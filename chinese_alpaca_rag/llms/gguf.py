@@ -8,13 +8,14 @@ it loads, and holds the logits of a whole batch (113 MB with this vocabulary).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from chinese_alpaca_rag.family.checkpoint import Checkpoint
-from chinese_alpaca_rag.family.memory import KvType, context_length
+from chinese_alpaca_rag.family.memory import KvType, MemoryNeed, available_memory, context_length
 from chinese_alpaca_rag.family.preflight import require_memory
 from chinese_alpaca_rag.family.rope import RopePlan
 from chinese_alpaca_rag.llms.completion import Alpaca
@@ -49,14 +50,7 @@ class GgufModel(LocalModel):
     """Is told 0.0 to 1.0 while weights load; what it raises stops the loading and is raised by the call."""
 
     def _load(self, checkpoint: Checkpoint, plan: RopePlan) -> LlamaCppBackend:
-        require_memory(
-            checkpoint,
-            plan,
-            kv_type=self.kv_type,
-            n_gpu_layers=self.n_gpu_layers if library().llama_supports_gpu_offload() else 0,
-            mapped=self.use_mmap,
-            locked=self.use_mlock,
-        )
+        self._require_memory(checkpoint, plan)
         return LlamaCppBackend(
             checkpoint.path,
             plan,
@@ -68,6 +62,20 @@ class GgufModel(LocalModel):
             use_mlock=self.use_mlock,
             on_progress=self.on_progress,
         )
+
+    def _require_memory(self, checkpoint: Checkpoint, plan: RopePlan, available: int | None = None) -> MemoryNeed:
+        return require_memory(
+            checkpoint,
+            plan,
+            available=available,
+            kv_type=self.kv_type,
+            n_gpu_layers=self.n_gpu_layers if library().llama_supports_gpu_offload() else 0,
+            mapped=self.use_mmap,
+            locked=self.use_mlock,
+        )
+
+    def _memory(self) -> tuple[MemoryNeed, int | None]:
+        return self._require_memory(self.checkpoint, self.rope, sys.maxsize), available_memory()
 
     def _cells(self) -> int:
         return context_length(self.window)

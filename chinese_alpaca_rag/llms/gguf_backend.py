@@ -1,4 +1,4 @@
-"""llama.cpp as a ``Backend``: one model, one context, up to ``max_rows`` sequences in one store of cells."""
+"""llama.cpp as a ``Backend``: one model, one context, and all sequences in one store of cells."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from chinese_alpaca_rag.errors import ModelError
 from chinese_alpaca_rag.family.memory import GGML_TYPES, KvType, context_length
 from chinese_alpaca_rag.family.rope import RopePlan
 from chinese_alpaca_rag.language import Words
-from chinese_alpaca_rag.llms.backend import Logits, common_prefix
+from chinese_alpaca_rag.llms.backend import Logits
 from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped
+from chinese_alpaca_rag.llms.gguf_batch import TokenBatch
+from chinese_alpaca_rag.llms.gguf_states import SequenceStates
+from chinese_alpaca_rag.llms.live_sequences import LEAST_OWN, MOST, LiveSequences
 from chinese_alpaca_rag.llms.llama_cpp_loading import (
     complaints,
     library,
@@ -30,19 +33,29 @@ MAX_ROWS: Final = 8
 #: ggml's own limit (GGML_MAX_N_THREADS): with far more it ends the process.
 MAX_THREADS: Final = 512
 _BATCH: Final = 512
+_MAX_OUTPUTS: Final = 16
 _FLASH_ATTENTION_AUTO: Final = -1
+# llama.cpp's numbers of sequences: those that live (with one more, while another takes over its beginning), the
+# rows of a fork, and one for states on their way in or out.
+_LIVE: Final = range(MOST + 1)
+_ROWS: Final = range(len(_LIVE), len(_LIVE) + MAX_ROWS)
+_SCRATCH: Final = len(_LIVE) + MAX_ROWS
+_SEQUENCES: Final = _SCRATCH + 1
+# llama_decode's status where there are not enough free cells.
+_NO_ROOM: Final = 1
 # Where strlen is: the process itself, or the C library of Windows.
 _C_LIBRARY: Final = "msvcrt" if sys.platform == "win32" else None
 
 
 class LlamaCppBackend:
-    """See ``backend.Backend``. Row ``i`` is llama.cpp's sequence ``_sequences[i]``; the first is always 0 until a fork.
+    """See ``backend.Backend``. Row ``i`` is llama.cpp's sequence ``_sequences[i]``; the live one stays beside rows.
 
-    All sequences share one store of cells, so that what they have in common is held and counted once.
+    All sequences share one store of cells, so that what one took over from another is held and counted once.
     """
 
     batch = _BATCH
     max_rows = MAX_ROWS
+    max_outputs = _MAX_OUTPUTS
     shares_cells = True
 
     def __init__(
@@ -64,8 +77,8 @@ class LlamaCppBackend:
         except ModelError:
             self._lib.llama_model_free(model)
             raise
-        self._batch = self._lib.llama_batch_init(_BATCH + MAX_ROWS, 0, 1)
-        self._finalizer = weakref.finalize(self, _free, self._lib, self._context, model, self._batch)
+        self._batch = TokenBatch(self._lib, _BATCH + MAX_ROWS, _SEQUENCES)
+        self._finalizer = weakref.finalize(self, _free, self._lib, self._context, model)
         # At the process's end the system takes everything back; a daemon thread may still be evaluating then.
         self._finalizer.atexit = False
         if adapter is not None:
@@ -79,8 +92,10 @@ class LlamaCppBackend:
         self.vocabulary = int(self._lib.llama_vocab_n_tokens(self._lib.llama_model_get_vocab(model)))
         self._logits_type = ctypes.c_float * self.vocabulary
         self.capacity = context_length(plan.window)
-        self._held = np.empty(self.capacity, dtype=np.int32)
-        self._held_count = 0
+        self.state_format = self._state_format(kv_type, loading.get("n_gpu_layers", 0))
+        self._states = SequenceStates(self._lib, self._context, _SCRATCH)
+        self._free_numbers = list(_LIVE)
+        self._live = LiveSequences(self._free_numbers.pop(0), self._release)
         self._sequences: list[int] = []
         self._lengths: list[int] = []
         self.evaluated = 0
@@ -96,57 +111,89 @@ class LlamaCppBackend:
 
     def keep(self, ids: Sequence[int]) -> int:
         """See ``Backend.keep``."""
-        if self._sequences:
-            self._drop_rows()
-        kept = common_prefix(self._held[: self._held_count], ids)
-        self._drop_from(kept)
+        self._drop_rows()
+        # The last id's logits have to be computed.
+        wanted = np.fromiter(ids, np.int32, len(ids))[:-1]
+        before = self._live.current
+        sequence, kept = self._live.beginning_of(wanted)
+        self._live.use(sequence)
+        if len(sequence) - kept < LEAST_OWN:
+            self.drop(kept)
+        else:
+            number = self._free_numbers.pop()
+            if kept:
+                self._lib.llama_memory_seq_cp(self._memory, sequence.store, number, 0, kept)
+            self._live.begin(number, wanted[:kept])
+        self._live.settle(before)
         return kept
+
+    def turn_to(self, ids: Sequence[int]) -> int:
+        """See ``Backend.turn_to``."""
+        self._drop_rows()
+        sequence, kept = self._live.beginning_of(np.fromiter(ids, np.int32, len(ids)))
+        self._live.use(sequence)
+        return kept
+
+    def drop(self, position: int) -> None:
+        """See ``Backend.drop``."""
+        current = self._live.current
+        self._lib.llama_memory_seq_rm(self._memory, current.store, position, -1)
+        current.cut(position)
 
     def evaluate(self, ids: Sequence[int], outputs: int = 1) -> None:
         """See ``Backend.evaluate``."""
-        self.evaluated += len(ids)
-        tokens = np.asarray(ids, dtype=np.int32)
-        pointer = tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-        # The batch leaves positions out: llama.cpp counts on from what the sequence holds.
-        status = self._lib.llama_decode(self._context, self._lib.llama_batch_get_one(pointer, len(tokens)))
+        current = self._live.current
+        held = len(current)
+        self._batch.clear()
+        self._batch.add(ids, held, current.store, outputs)
+        status = self._decode()
         if status != 0:
-            self._drop_from(self._held_count)
-            raise self._failed(status, len(tokens), self._held_count)
-        self._held[self._held_count : self._held_count + len(tokens)] = tokens
-        self._held_count += len(tokens)
+            self.drop(held)
+            raise self._failed(status, len(ids), held)
+        current.append(ids)
+        self.evaluated += len(ids)
 
-    def logits(self) -> Logits:
+    def logits(self, back: int = 0) -> Logits:
         """See ``Backend.logits``."""
-        return self._logits_at(-1)
+        return self._logits_at(-1 - back)
+
+    def snapshot(self, start: int, end: int) -> memoryview:
+        """See ``Backend.snapshot``."""
+        return self._states.taken(self._live.current.store, start, end)
+
+    def restore(self, ids: Sequence[int], state: memoryview) -> bool:
+        """See ``Backend.restore``."""
+        current = self._live.current
+        start, end = len(current), len(current) + len(ids)
+        if end > self.capacity or not self._states.put(state, current.store, start, end, self._live.drop_oldest):
+            return False
+        current.append(ids)
+        return True
 
     def fork(self, rows: int) -> None:
         """See ``Backend.fork``."""
-        self._sequences = list(range(rows))
-        self._lengths = [self._held_count] * rows
-        for sequence in self._sequences[1:]:
-            self._lib.llama_memory_seq_cp(self._memory, 0, sequence, -1, -1)
+        current = self._live.current
+        self._sequences = list(_ROWS[:rows])
+        self._lengths = [len(current)] * rows
+        for sequence in self._sequences:
+            self._lib.llama_memory_seq_cp(self._memory, current.store, sequence, -1, -1)
 
     def extend(self, rows: Sequence[Sequence[int]]) -> None:
         """See ``Backend.extend``."""
-        batch, count = self._batch, 0
+        batch = self._batch
+        batch.clear()
         self._places = [-1] * len(rows)
         for row, ids in enumerate(rows):
-            for offset, index in enumerate(ids):
-                batch.token[count] = index
-                batch.pos[count] = self._lengths[row] + offset
-                batch.n_seq_id[count] = 1
-                batch.seq_id[count][0] = self._sequences[row]
-                batch.logits[count] = offset == len(ids) - 1
-                count += 1
             if ids:
-                self._places[row] = count - 1
-        batch.n_tokens = count
-        status = self._lib.llama_decode(self._context, batch)
+                batch.add(ids, self._lengths[row], self._sequences[row], 1)
+                self._places[row] = len(batch) - 1
+        status = self._decode()
         if status != 0:
             held = sum(self._lengths)
             self._drop_rows()
-            raise self._failed(status, count, held)
+            raise self._failed(status, len(batch), held)
         self._lengths = [length + len(ids) for length, ids in zip(self._lengths, rows, strict=True)]
+        self.evaluated += len(batch)
 
     def row_logits(self, row: int) -> Logits:
         """See ``Backend.row_logits``."""
@@ -159,7 +206,7 @@ class LlamaCppBackend:
             self._lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
         inherited: set[int] = set()
         sequences = []
-        free += [sequence for sequence in range(MAX_ROWS) if sequence not in self._sequences]
+        free += [sequence for sequence in _ROWS if sequence not in self._sequences]
         for row in order:
             sequence = self._sequences[row]
             if row in inherited:
@@ -173,7 +220,9 @@ class LlamaCppBackend:
 
     def forget(self) -> None:
         """See ``Backend.forget``."""
-        self._sequences, self._lengths, self._places, self._held_count = [], [], [], 0
+        self._sequences, self._lengths, self._places = [], [], []
+        self._free_numbers = list(_LIVE)
+        self._live.clear(self._free_numbers.pop(0))
         self._lib.llama_memory_clear(self._memory, False)
 
     def close(self) -> None:
@@ -186,19 +235,29 @@ class LlamaCppBackend:
         logits: Logits = np.frombuffer(values, dtype=np.float32)
         return logits
 
-    def _drop_from(self, position: int) -> None:
-        self._lib.llama_memory_seq_rm(self._memory, 0, position, -1)
-        self._held_count = position
+    def _decode(self) -> int:
+        """llama.cpp's status; cells that are missing are taken from the other live sequences."""
+        while True:
+            status = int(self._lib.llama_decode(self._context, self._batch.structure))
+            if status != _NO_ROOM or not self._live.drop_oldest():
+                return status
+
+    def _release(self, number: int) -> None:
+        self._lib.llama_memory_seq_rm(self._memory, number, -1, -1)
+        self._free_numbers.append(number)
 
     def _drop_rows(self) -> None:
-        """Back to one sequence, 0, with what was held before the fork."""
-        if 0 not in self._sequences:
-            # Every row begins with what was held before; whichever is left gives it back.
-            self._lib.llama_memory_seq_cp(self._memory, self._sequences[0], 0, -1, -1)
-        for sequence in range(1, MAX_ROWS):
-            self._lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+        """Back to the one sequence that was held before the fork."""
+        if self._sequences:
+            for sequence in _ROWS:
+                self._lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
         self._sequences, self._lengths, self._places = [], [], []
-        self._drop_from(self._held_count)
+
+    def _state_format(self, kv_type: KvType, n_gpu_layers: int) -> str:
+        import llama_cpp
+
+        on_gpu = n_gpu_layers != 0 and self._lib.llama_supports_gpu_offload()
+        return f"llama-cpp-python {llama_cpp.__version__}, {kv_type}, {'gpu' if on_gpu else 'cpu'}"
 
     def _failed(self, status: int, tokens: int, held: int) -> Exception:
         called_off = self._cancelled is not None and self._cancelled.is_set()
@@ -211,10 +270,10 @@ class LlamaCppBackend:
             n_ctx=context_length(plan.window),
             n_batch=_BATCH + MAX_ROWS,
             n_ubatch=_BATCH,
-            n_seq_max=MAX_ROWS,
+            n_seq_max=_SEQUENCES,
             kv_unified=True,
-            # Logits of the last id of each row, and not, as by default, room for those of a whole batch.
-            n_outputs_max=MAX_ROWS,
+            # Not, as by default, room for the logits of a whole batch; llama.cpp wants some for each sequence.
+            n_outputs_max=max(_SEQUENCES, _MAX_OUTPUTS),
             n_threads=n_threads,
             n_threads_batch=n_threads,
             type_k=GGML_TYPES[kv_type],
@@ -239,8 +298,7 @@ class LlamaCppBackend:
         return context
 
 
-def _free(lib: Any, context: Any, model: Any, batch: Any) -> None:
-    lib.llama_batch_free(batch)
+def _free(lib: Any, context: Any, model: Any) -> None:
     lib.llama_free(context)
     lib.llama_model_free(model)
 

@@ -6,7 +6,7 @@ than the attention itself, for a 7B model at 16K tokens. Here they lie in a buff
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 # What a full buffer is enlarged by: an eighth of what it has to hold, and at least this many tokens.
@@ -14,11 +14,42 @@ _LEAST_ROOM: Final = 256
 _SHARE_OF_ROOM: Final = 8
 
 
-def growing_cache() -> Any:
+class Room:
+    """How many tokens are to come, as far as is known: a buffer is made for all of them at once."""
+
+    def __init__(self, tokens: int = 0) -> None:
+        self.tokens = tokens
+
+
+def growing_cache(room: Room | None = None) -> Any:
     """An empty ``transformers`` cache for one model with full attention in every layer."""
     from transformers import Cache
 
-    return Cache(layer_class_to_replicate=_growing_layer())
+    return Cache(layer_class_to_replicate=partial(_growing_layer(), room or Room()))
+
+
+def room_of(cache: Any) -> int:
+    """The tokens that a growing cache has memory for, used or not."""
+    return max((layer.room for layer in cache.layers), default=0)
+
+
+def trim(cache: Any) -> None:
+    """Give back memory of a growing cache that is not used, where that is worth copying the rest."""
+    if room_of(cache) > _with_slack(cache.get_seq_length()):
+        for layer in cache.layers:
+            layer.trim()
+
+
+def beginning_of(cache: Any, tokens: int, room: Room) -> Any:
+    """A growing cache of the first ``tokens`` tokens of ``cache``, with memory of its own."""
+    begun = growing_cache(room)
+    for index, layer in enumerate(cache.layers if tokens else ()):
+        begun.update(layer.keys[..., :tokens, :], layer.values[..., :tokens, :], index)
+    return begun
+
+
+def _with_slack(tokens: int) -> int:
+    return tokens + max(_LEAST_ROOM, tokens // _SHARE_OF_ROOM)
 
 
 @cache
@@ -32,14 +63,28 @@ def _growing_layer() -> type:
         keys: Any
         values: Any
 
+        def __init__(self, room: Room) -> None:
+            super().__init__()
+            self._room = room
+
+        @property
+        def room(self) -> int:
+            """The tokens that the buffers hold."""
+            return int(self._key_buffer.shape[-2]) if self.get_seq_length() else 0
+
+        def trim(self) -> None:
+            """Only the memory that is used."""
+            self.keys, self.values = self.keys.clone(), self.values.clone()
+            self._let_go()
+
         def update(self, key_states: Any, value_states: Any, *_: Any, **__: Any) -> tuple[Any, Any]:
             """Append the new states and give all of them."""
             if not self.is_initialized:
                 self.lazy_initialization(key_states, value_states)
                 self._key_buffer, self._value_buffer = self.keys, self.values
             used = self.get_seq_length()
-            self._key_buffer, self.keys = _append(torch, self._key_buffer, used, key_states)
-            self._value_buffer, self.values = _append(torch, self._value_buffer, used, value_states)
+            self._key_buffer, self.keys = _append(torch, self._key_buffer, used, key_states, self._room)
+            self._value_buffer, self.values = _append(torch, self._value_buffer, used, value_states, self._room)
             return self.keys, self.values
 
         def batch_repeat_interleave(self, repeats: int) -> None:
@@ -60,13 +105,14 @@ def _growing_layer() -> type:
     return GrowingLayer
 
 
-def _append(torch: Any, buffer: Any, used: int, states: Any) -> tuple[Any, Any]:
+def _append(torch: Any, buffer: Any, used: int, states: Any, room: Room) -> tuple[Any, Any]:
     """A buffer with ``states`` behind its first ``used`` tokens, enlarged if need be, and a view of them all."""
     needed = used + states.shape[-2]
     if buffer.dim() != states.dim() or buffer.shape[-2] < needed:
-        room = max(_LEAST_ROOM, needed // _SHARE_OF_ROOM)
         larger = torch.empty(
-            (*states.shape[:-2], needed + room, states.shape[-1]), dtype=states.dtype, device=states.device
+            (*states.shape[:-2], _with_slack(max(needed, room.tokens)), states.shape[-1]),
+            dtype=states.dtype,
+            device=states.device,
         )
         if used:
             larger[..., :used, :] = buffer[..., :used, :]

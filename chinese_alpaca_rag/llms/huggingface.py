@@ -12,13 +12,20 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from chinese_alpaca_rag.family.checkpoint import Checkpoint
+from chinese_alpaca_rag.family.memory import MemoryNeed
 from chinese_alpaca_rag.family.rope import RopePlan
 from chinese_alpaca_rag.llms.completion import Alpaca
 from chinese_alpaca_rag.llms.huggingface_backend import MAX_ROWS, TransformersBackend
 from chinese_alpaca_rag.llms.local import LocalModel
 from chinese_alpaca_rag.llms.local_chat import LocalChat
 from chinese_alpaca_rag.llms.torch_devices import DeviceMap
-from chinese_alpaca_rag.llms.transformers_loading import Attention, Quantization, TorchType, load_transformers
+from chinese_alpaca_rag.llms.transformers_loading import (
+    Attention,
+    Quantization,
+    TorchType,
+    load_transformers,
+    memory_and_need,
+)
 
 
 class TransformersModel(LocalModel):
@@ -56,7 +63,18 @@ class TransformersModel(LocalModel):
                 quantization=self.quantization,
                 lora_path=self.lora_path,
                 on_progress=self.on_progress,
-            )
+            ),
+            window=plan.window,
+        )
+
+    def _memory(self) -> tuple[MemoryNeed, int | None] | None:
+        return memory_and_need(
+            self.checkpoint,
+            self.rope,
+            device=self.device,
+            device_map=self.device_map,
+            dtype=self.dtype,
+            quantization=self.quantization,
         )
 
 

@@ -1,8 +1,8 @@
-"""transformers as a ``Backend``: one model, and the keys and values of one sequence or of several rows."""
+"""transformers as a ``Backend``: one model, and a cache of keys and values for each sequence that lives."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 import numpy as np
@@ -10,13 +10,18 @@ import numpy as np
 from chinese_alpaca_rag.errors import ModelError
 from chinese_alpaca_rag.family.memory import available_memory
 from chinese_alpaca_rag.language import Words
-from chinese_alpaca_rag.llms.backend import Logits, common_prefix
+from chinese_alpaca_rag.llms.backend import Logits
 from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped
-from chinese_alpaca_rag.llms.growing_cache import growing_cache
+from chinese_alpaca_rag.llms.growing_cache import Room, beginning_of, growing_cache, room_of, trim
+from chinese_alpaca_rag.llms.live_sequences import LEAST_OWN, LiveSequences
+from chinese_alpaca_rag.llms.tensor_states import CacheStates
 
 MAX_ROWS: Final = 64
 CPU_BATCH: Final = 512
 GPU_BATCH: Final = 2048
+_MAX_OUTPUTS: Final = 16
+# A sequence stays beside another that begins like it if it has so much more: what both have is held twice.
+_LEAST_SHARE: Final = 1 / 4
 
 
 class TransformersBackend:
@@ -24,12 +29,14 @@ class TransformersBackend:
 
     Rows of different lengths are padded on the left, each time anew for the ids that an ``extend`` brings:
     the mask says which columns of the cache a row may see, and positions count its own ids only.
+    All live sequences together have memory for ``window`` tokens; without one, only the growing one lives.
     """
 
     max_rows = MAX_ROWS
+    max_outputs = _MAX_OUTPUTS
     shares_cells = False
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, window: int | None = None) -> None:
         import torch
 
         self._torch = torch
@@ -37,9 +44,12 @@ class TransformersBackend:
         self._device = model.device
         self.batch = CPU_BATCH if self._device.type == "cpu" else GPU_BATCH
         self.vocabulary = int(model.config.vocab_size)
-        self._cache: Any = growing_cache()
-        self._held: list[int] = []
-        self._last: Logits = np.empty((1, 0), dtype=np.float32)
+        self.state_format = _state_format(torch, model)
+        self._window = window
+        self._states = CacheStates(torch, model)
+        self._room = Room()
+        self._live: LiveSequences[Any] = LiveSequences(growing_cache(self._room))
+        self._last: Logits = np.empty((1, 1, 0), dtype=np.float32)
         self._mask: Any = None
         self._lengths: list[int] = []
         self.evaluated = 0
@@ -51,10 +61,9 @@ class TransformersBackend:
     def capacity(self) -> int | None:
         """See ``Backend.capacity``: what half of the memory that is free now holds, beside what is held already."""
         free = self._torch.cuda.mem_get_info(self._device)[0] if self._device.type == "cuda" else available_memory()
-        config = self._model.config
-        width = config.num_key_value_heads * (config.hidden_size // config.num_attention_heads)
-        token = 2 * config.num_hidden_layers * width * self._model.dtype.itemsize
-        return None if free is None else free // 2 // token
+        if free is None:
+            return None
+        return int(free // 2 // self._states.token_bytes) + sum(room_of(other.store) for other in self._live.others)
 
     def watch(self, cancelled: Cancellation) -> None:
         """See ``Backend.watch``. Before each layer the event is looked at."""
@@ -62,32 +71,74 @@ class TransformersBackend:
 
     def keep(self, ids: Sequence[int]) -> int:
         """See ``Backend.keep``."""
-        if self._lengths:
-            self._drop_rows()
-        kept = common_prefix(self._held, ids)
-        if kept == 0:
-            self._cache = growing_cache()
+        self._drop_rows()
+        self._room.tokens = len(ids)
+        # The last id's logits have to be computed.
+        wanted = np.fromiter(ids, np.int32, len(ids))[:-1]
+        before = self._live.current
+        sequence, kept = self._live.beginning_of(wanted)
+        self._live.use(sequence)
+        if self._stays(len(sequence), kept, len(ids)):
+            self._make_room(len(sequence) + len(ids))
+            with self._torch.inference_mode():
+                begun = beginning_of(sequence.store, kept, self._room)
+            self._live.begin(begun, wanted[:kept])
         else:
-            self._cache.crop(kept - len(self._held))  # takes the number of tokens to remove, negative
-        del self._held[kept:]
+            self.drop(kept)
+        self._live.settle(before)
+        with self._torch.inference_mode():
+            for other in self._live.others:
+                trim(other.store)
         return kept
+
+    def turn_to(self, ids: Sequence[int]) -> int:
+        """See ``Backend.turn_to``."""
+        self._drop_rows()
+        sequence, kept = self._live.beginning_of(np.fromiter(ids, np.int32, len(ids)))
+        self._live.use(sequence)
+        return kept
+
+    def drop(self, position: int) -> None:
+        """See ``Backend.drop``."""
+        current = self._live.current
+        self._crop_layers(position)
+        current.cut(position)
 
     def evaluate(self, ids: Sequence[int], outputs: int = 1) -> None:
         """See ``Backend.evaluate``."""
+        current = self._live.current
+        self._make_room(len(current) + len(ids))
+        self._forward(outputs, input_ids=self._torch.tensor([list(ids)], device=self._device))
+        current.append(ids)
         self.evaluated += len(ids)
-        self._forward(input_ids=self._torch.tensor([list(ids)], device=self._device))
-        self._held.extend(ids)
 
-    def logits(self) -> Logits:
+    def logits(self, back: int = 0) -> Logits:
         """See ``Backend.logits``."""
-        return cast("Logits", self._last[0])
+        return cast("Logits", self._last[0, -1 - back])
+
+    def snapshot(self, start: int, end: int) -> memoryview:
+        """See ``Backend.snapshot``."""
+        with self._torch.inference_mode():
+            return self._states.taken(self._cache, start, end)
+
+    def restore(self, ids: Sequence[int], state: memoryview) -> bool:
+        """See ``Backend.restore``. A state says nothing of its place in a sequence."""
+        if not self._states.fits(state, len(ids)):
+            return False
+        current = self._live.current
+        self._make_room(len(current) + len(ids))
+        self._protected(len(ids), lambda: self._states.put(self._cache, state, len(ids)))
+        current.append(ids)
+        return True
 
     def fork(self, rows: int) -> None:
         """See ``Backend.fork``. The keys and values of the prefix are held once a row from then on."""
-        if self._held:
+        held = len(self._live.current)
+        self._make_room(rows * held)
+        if held:
             self._cache.batch_repeat_interleave(rows)
-        self._lengths = [len(self._held)] * rows
-        self._mask = self._torch.ones((rows, len(self._held)), dtype=self._torch.long, device=self._device)
+        self._lengths = [held] * rows
+        self._mask = self._torch.ones((rows, held), dtype=self._torch.long, device=self._device)
 
     def extend(self, rows: Sequence[Sequence[int]]) -> None:
         """See ``Backend.extend``."""
@@ -100,17 +151,20 @@ class TransformersBackend:
             [0] * padding + list(range(length, length + len(ids)))
             for padding, length, ids in zip(paddings, self._lengths, rows, strict=True)
         ]
+        self._make_room(len(rows) * (self._mask.shape[1] + width))
         self._mask = torch.cat([self._mask, torch.tensor(shown, device=self._device)], dim=1)
         self._forward(
+            1,
             input_ids=torch.tensor(tokens, device=self._device),
             attention_mask=self._mask,
             position_ids=torch.tensor(positions, device=self._device),
         )
         self._lengths = [length + len(ids) for length, ids in zip(self._lengths, rows, strict=True)]
+        self.evaluated += sum(map(len, rows))
 
     def row_logits(self, row: int) -> Logits:
         """See ``Backend.row_logits``."""
-        return cast("Logits", self._last[row])
+        return cast("Logits", self._last[row, -1])
 
     def reorder(self, order: Sequence[int]) -> None:
         """See ``Backend.reorder``."""
@@ -123,35 +177,75 @@ class TransformersBackend:
 
     def forget(self) -> None:
         """See ``Backend.forget``."""
-        self._cache, self._held, self._lengths, self._mask = growing_cache(), [], [], None
+        self._live.clear(growing_cache(self._room))
+        self._lengths, self._mask = [], None
 
     def close(self) -> None:
         """See ``Backend.close``."""
-        self._model = self._cache = self._mask = None
-        self._held, self._lengths = [], []
+        self.forget()
+        self._model = None
         if self._device.type == "cuda":
             self._torch.cuda.empty_cache()
 
-    def _forward(self, **inputs: Any) -> None:
-        """One evaluation; ``_last`` becomes the logits after the last column, of shape (rows, vocabulary)."""
-        columns = self._cache.get_seq_length()
-        try:
-            with self._torch.inference_mode():
-                output = self._model(**inputs, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
-                self._last = output.logits[:, -1].float().cpu().numpy()
-        except EvaluationStopped:
-            # Between two layers: those before it hold the new keys and values already.
-            for layer in self._cache.layers:
-                layer.crop(columns - layer.get_seq_length())
-            if columns == 0:
-                self._cache = growing_cache()
-            raise
-        except BaseException as problem:
-            held = len(self._held)
-            self.forget()
-            if isinstance(problem, RuntimeError) and "memory" in str(problem).lower():
-                raise out_of_memory(held + inputs["input_ids"].shape[-1], problem) from problem
-            raise
+    @property
+    def _cache(self) -> Any:
+        return self._live.current.store
+
+    def _forward(self, outputs: int, **inputs: Any) -> None:
+        """One evaluation; ``_last`` becomes the logits after the last columns, of shape (rows, outputs, vocabulary)."""
+
+        def evaluate() -> None:
+            output = self._model(**inputs, past_key_values=self._cache, use_cache=True, logits_to_keep=outputs)
+            self._last = output.logits.float().cpu().numpy()
+
+        self._protected(inputs["input_ids"].shape[-1], evaluate)
+
+    def _protected(self, tokens: int, work: Callable[[], None]) -> None:
+        """Do ``work``, which appends so many tokens to the cache: whole, or not at all.
+
+        Where memory runs out, it is tried again without the other sequences.
+        """
+        held = self._cache.get_seq_length()
+        while True:
+            try:
+                with self._torch.inference_mode():
+                    return work()
+            except EvaluationStopped:
+                # Between two layers: those before it hold the new keys and values already.
+                self._crop_layers(held)
+                raise
+            except RuntimeError as problem:
+                if "memory" not in str(problem).lower():
+                    self.forget()
+                    raise
+                if not self._live.others:
+                    self.forget()
+                    raise out_of_memory(held + tokens, problem) from problem
+            except BaseException:
+                self.forget()
+                raise
+            # Not before the failed work's own tensors are gone with the exception.
+            self._crop_layers(held)
+            while self._live.drop_oldest():
+                pass
+
+    def _crop_layers(self, tokens: int) -> None:
+        if tokens == 0:
+            self._live.current.store = growing_cache(self._room)
+        for layer in self._cache.layers:
+            layer.crop(tokens - layer.get_seq_length())  # takes the number of tokens to remove, negative
+
+    def _make_room(self, tokens: int) -> None:
+        """See to it that the growing sequence may take memory for so many."""
+        if self._window is not None:
+            while tokens + sum(room_of(other.store) for other in self._live.others) > self._window:
+                if not self._live.drop_oldest():
+                    return
+
+    def _stays(self, length: int, kept: int, prompt: int) -> bool:
+        """Whether a sequence of so many tokens is to stay when a prompt has only the first ``kept`` of them."""
+        worth_it = length - kept >= max(LEAST_OWN, _LEAST_SHARE * length)
+        return worth_it and self._window is not None and length + prompt <= self._window
 
     def _stop_when_called_off(self, *_: Any) -> None:
         if self._cancelled.is_set():
@@ -159,11 +253,19 @@ class TransformersBackend:
 
     def _drop_rows(self) -> None:
         """Back to one sequence with what was held before the fork: the same in every row."""
-        if self._held:
-            beyond = self._cache.get_seq_length() - len(self._held)
+        if self._lengths and len(self._live.current):
             self._cache.batch_select_indices(self._torch.tensor([0], device=self._device))
-            self._cache.crop(-beyond)
+            self._crop_layers(len(self._live.current))
+        elif self._lengths:
+            self._live.current.store = growing_cache(self._room)
         self._lengths, self._mask = [], None
+
+
+def _state_format(torch: Any, model: Any) -> str:
+    import transformers
+
+    kind = str(model.dtype).removeprefix("torch.")
+    return f"transformers {transformers.__version__}, torch {torch.__version__}, {kind}, {model.device.type}"
 
 
 def out_of_memory(tokens: int, problem: Exception) -> ModelError:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, PrivateAttr, field_validator
 
 from chinese_alpaca_rag.family.catalogue import ModelCard
 from chinese_alpaca_rag.family.checkpoint import Checkpoint
+from chinese_alpaca_rag.family.memory import MemoryNeed
 from chinese_alpaca_rag.family.rope import RopePlan
 from chinese_alpaca_rag.family.template import Segment
 from chinese_alpaca_rag.family.tokens import Tokenizer
@@ -22,12 +23,16 @@ from chinese_alpaca_rag.llms.backend import Backend, Logits, forgetting
 from chinese_alpaca_rag.llms.batching import answer_together, current_participant, groups
 from chinese_alpaca_rag.llms.beams import BeamSearch
 from chinese_alpaca_rag.llms.cancellation import Cancellation
+from chinese_alpaca_rag.llms.draft_model import drafter_of, open_as_draft, require_room_for_both
+from chinese_alpaca_rag.llms.drafting import Drafter, PromptLookup
 from chinese_alpaca_rag.llms.family_model import CALL_FIELDS, FamilyModel, PromptUnder
 from chinese_alpaca_rag.llms.generation import Generation
 from chinese_alpaca_rag.llms.headers import fingerprint, header, tokenizer
+from chinese_alpaca_rag.llms.pace import Pace
 from chinese_alpaca_rag.llms.prefixes import Prefixes
 from chinese_alpaca_rag.llms.refusals import (
     check_beams,
+    check_choice,
     check_combination,
     check_text,
     no_room_for_rows,
@@ -35,6 +40,7 @@ from chinese_alpaca_rag.llms.refusals import (
 )
 from chinese_alpaca_rag.llms.request import Answer, Constraint, Guidance, Request
 from chinese_alpaca_rag.llms.sampling import check_at_least_one, check_whole_number
+from chinese_alpaca_rag.llms.speculation import Speculating, Speculation
 from chinese_alpaca_rag.llms.weights import Claim, Weights, weights_of
 
 
@@ -61,9 +67,23 @@ class LocalModel(FamilyModel):
     in memory only. ``prefix_store.default_folder()`` is the command's own."""
     negative_prompt: str | None = None
     """What to be led away from: stands in the place of the system text (``None``: no prompt at all)."""
+    speculation: Speculating = "auto"
+    """Whether ids are guessed (from the prompt, which answers quote, and by a draft model) and checked several at
+    once where that is quicker. Answers stay what they are but for rounding: several ids at once round otherwise
+    than one in half precision. So "auto" does not guess under a ``seed``, which promises repeatable replies; "on"
+    does, "off" never does. Beams, guidance and what ``batch`` answers together are not guessed."""
+    draft_model_path: Path | None = Field(default=None, frozen=True)
+    """A smaller model of the same vocabulary and format that guesses where the prompt has nothing to quote: the
+    family's 1.3B for its 7B and 13B. It is opened as the model is."""
 
     backend_format: ClassVar[Literal["gguf", "hf"]]
-    call_fields: ClassVar[tuple[str, ...]] = (*CALL_FIELDS, "num_beams", "guidance_scale", "negative_prompt")
+    call_fields: ClassVar[tuple[str, ...]] = (
+        *CALL_FIELDS,
+        "num_beams",
+        "guidance_scale",
+        "negative_prompt",
+        "speculation",
+    )
     max_rows: ClassVar[int]
     # What can change an answer beside what a call may say, and what else says how weights are opened.
     loading_fields: ClassVar[tuple[str, ...]] = ()
@@ -71,8 +91,11 @@ class LocalModel(FamilyModel):
 
     _claim: Claim = PrivateAttr(default_factory=Claim)
     _checkpoint: Checkpoint = PrivateAttr()
+    _draft: LocalModel | None = PrivateAttr(default=None)
+    # For benchmarks and tests: makes the speculation of a request, in place of the model's own.
+    _speculation_for: Callable[[Request, Pace], Speculation | None] | None = PrivateAttr(default=None)
 
-    @field_validator("model_path", "lora_path", "prefix_store")
+    @field_validator("model_path", "lora_path", "prefix_store", "draft_model_path")
     @classmethod
     def _home_is_known(cls, path: Path | None) -> Path | None:
         return path and path.expanduser()
@@ -99,10 +122,15 @@ class LocalModel(FamilyModel):
         check_at_least_one("guidance_scale", scale)
         check_text("negative_prompt", overrides.get("negative_prompt", self.negative_prompt))
         check_combination(overrides.get("num_beams", self.num_beams), scale, self.max_rows)
+        check_choice("speculation", overrides.get("speculation", self.speculation), get_args(Speculating))
 
     @abstractmethod
     def _load(self, checkpoint: Checkpoint, plan: RopePlan) -> Backend:
         """Open the weights. Raises ``CheckpointError``, ``ModelError`` or ``MissingExtraError``."""
+
+    def _memory(self) -> tuple[MemoryNeed, int | None] | None:
+        """What opening takes, and the bytes that are free where it goes; ``None`` where nobody knows."""
+        return None
 
     # What the model is.
 
@@ -131,11 +159,14 @@ class LocalModel(FamilyModel):
 
     def _identity(self) -> dict[str, Any]:
         adapter = {"lora_path": str(self.lora_path), "lora": fingerprint(self.lora_path)} if self.lora_path else {}
+        path = self.draft_model_path
+        draft = {"draft_model_path": str(path), "draft_model": fingerprint(path)} if path else {}
         return {
             **super()._identity(),
             "model_path": str(self.model_path),
             "files": fingerprint(self.model_path),
             **adapter,
+            **draft,
             **{name: getattr(self, name) for name in self.loading_fields},
         }
 
@@ -159,7 +190,8 @@ class LocalModel(FamilyModel):
             negative = overrides.get("negative_prompt", self.negative_prompt)
             unguided = ids[-1:] if negative is None or under is None else under(negative)
             return self._limited(replace(request, guidance=Guidance(unguided, scale)), [ids, unguided])
-        return request
+        wanted = overrides.get("speculation", self.speculation)
+        return replace(request, speculative=wanted == "on" or (wanted == "auto" and request.seed is None))
 
     def _limited(self, request: Request, rows: Sequence[tuple[int, ...]]) -> Request:
         """``request`` with a reply that window and store of cells leave room for in every one of ``rows``."""
@@ -179,16 +211,26 @@ class LocalModel(FamilyModel):
         return None
 
     def _answer_to(self, request: Request, cancelled: Cancellation) -> Answer:
-        kind = BeamSearch if request.beams > 1 else Generation
-        weights = self._weights
-        return kind(
-            request,
-            self.tokenizer,
-            turns=weights.turns,
-            prefixes=self._prefixes,
-            open_backend=self._opened,
-            cancelled=cancelled,
-        )
+        parts: dict[str, Any] = {
+            "turns": self._weights.turns,
+            "prefixes": self._prefixes,
+            "open_backend": self._opened,
+            "cancelled": cancelled,
+        }
+        if request.beams > 1:
+            return BeamSearch(request, self.tokenizer, **parts)
+        return Generation(request, self.tokenizer, speculation=self._speculation_of(request, cancelled), **parts)
+
+    def _speculation_of(self, request: Request, cancelled: Cancellation) -> Speculation | None:
+        pace = self._weights.pace
+        if self._speculation_for is not None:
+            return self._speculation_for(request, pace)
+        if not request.speculative:
+            return None
+        drafters: list[Drafter] = [PromptLookup(request.ids)]
+        if self._draft is not None:
+            drafters.append(drafter_of(self._draft, request, cancelled))
+        return Speculation(request, drafters, pace, self.tokenizer.end_ids)
 
     def _whole_answer_to(self, request: Request, cancelled: Cancellation) -> Answer:
         """As ``_answer_to``, for one that is not streamed: inside a ``batch`` it is made with the others."""
@@ -217,6 +259,8 @@ class LocalModel(FamilyModel):
     def _get_ready(self) -> None:
         """Hold on to the shared weights from now on, so that what one copy opens is there for the next."""
         self._claim.weights = self._weights
+        if self.draft_model_path is not None:
+            self._draft = open_as_draft(self, self.draft_model_path)
 
     @property
     def _weights(self) -> Weights:
@@ -237,7 +281,14 @@ class LocalModel(FamilyModel):
         from chinese_alpaca_rag.llms.prefix_space import prefixes_in
 
         options = {name: repr(getattr(self, name)) for name in self.loading_fields}
-        return prefixes_in(folder.absolute(), self.checkpoint, self.lora_path, self._plan, options, self._weights)
+        return prefixes_in(
+            folder.absolute(),
+            self._weights,
+            checkpoint=self.checkpoint,
+            lora_path=self.lora_path,
+            plan=self._plan,
+            options=options,
+        )
 
     def finish_saving(self) -> Words | None:
         """Wait until what ``prefix_store`` is to keep is on the disk; why it did not keep all, if it did not."""
@@ -275,6 +326,8 @@ class LocalModel(FamilyModel):
             self.finish_saving()
         with self._alone():
             self._weights.release(self._claim)
+        if self._draft is not None:
+            self._draft.close()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -288,4 +341,15 @@ class LocalModel(FamilyModel):
 
     def _opened(self) -> Backend:
         """The backend, loaded when it is not. Only inside a turn."""
-        return self._weights.opened(self._claim, lambda: self._load(self.checkpoint, self._plan))
+        return self._weights.opened(self._claim, self._load_with_room)
+
+    def _load_with_room(self) -> Backend:
+        if self._draft is not None:
+            require_room_for_both(self, self._draft)
+        return self._load(self.checkpoint, self._plan)
+
+    @classmethod
+    def _opening_class(cls) -> type[LocalModel]:
+        """The class that opens weights, and is neither a chat model nor for completion."""
+        kinds: list[type[LocalModel]] = [kind for kind in cls.__mro__ if "_load" in vars(kind)]
+        return kinds[0]

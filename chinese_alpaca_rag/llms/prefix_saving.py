@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.llms.turns import Turns
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ _PAUSE: Final = 30.0
 
 @dataclass(frozen=True)
 class Unsaved:
-    """A block that is worth keeping: ``start`` to ``end`` of ``ids``, a whole prompt's; what it was made of."""
+    """A block that is worth keeping: ``start`` to ``end`` of ``ids``, a whole prompt's; what it was made of.
+
+    ``since`` is the store's generation when the prompt came: what is forgotten later is not kept after all.
+    """
 
     ids: tuple[int, ...]
     start: int
@@ -32,6 +36,7 @@ class Unsaved:
     key: BlockKey
     parent: BlockKey | None
     labels: tuple[str, ...]
+    since: int
 
 
 class Saver:
@@ -50,6 +55,8 @@ class Saver:
         self._waiting = 0
         self._stored: set[bytes] = set()
         self._paused_until = 0.0
+        #: Why the last block that was to be kept was not; ``None`` where all is well.
+        self.problem: Words | None = None
 
     @property
     def pausing(self) -> bool:
@@ -117,7 +124,16 @@ class Saver:
 
     def _write(self, block: Unsaved, state: bytes | bytearray | memoryview) -> bool:
         ids = block.ids[block.start : block.end]
-        kept = self._store.write(block.key, ids, state, parent=block.parent, about=self._about, labels=block.labels)
+        kept = self._store.write(
+            block.key,
+            ids,
+            state,
+            parent=block.parent,
+            about=self._about,
+            labels=block.labels,
+            since=block.since,
+        )
+        self.problem = None if kept else self._store.problem
         if kept:
             self._stored.add(block.key.digest)
         else:
@@ -139,8 +155,7 @@ class Saver:
         try:
             with self._turns.step(me):
                 backend = opened()
-                # One more id than is wanted: the last of them is never kept.
-                if backend is None or backend.keep([*block.ids[: block.end], -1]) < block.end:
+                if backend is None or backend.turn_to(block.ids[: block.end]) < block.end:
                     return None
                 return backend.snapshot(block.start, block.end)
         finally:

@@ -25,11 +25,12 @@ LAYOUT: Final = 1
 
 def prefixes_in(
     folder: Path,
+    weights: Weights,
+    *,
     checkpoint: Checkpoint,
     lora_path: Path | None,
     plan: RopePlan,
     options: Mapping[str, str],
-    weights: Weights,
 ) -> Prefixes:
     """The reading of prompts with the store in ``folder``; ``options`` are all that say how weights are loaded."""
     store = PrefixStore(folder)

@@ -100,7 +100,7 @@ class Prefixes:
         last = end - 1 if end == len(ids) else end
         blocks = [block for block in blocks_of(len(ids), segments) if block.end <= last]
         reading = _Reading(backend, ids, cancelled, position)
-        if self._store is None or self._saver is None:
+        if self._store is None or self._saver is None or self._store.limit == 0:
             done = all(reading.evaluate(block.end) for block in blocks)
         else:
             # Naming reads the weights once, on this machine ever.
@@ -118,7 +118,7 @@ class Prefixes:
     @property
     def problem(self) -> Words | None:
         """Why the store did not keep what it was last given; ``None`` while it does."""
-        return self._store.problem if self._store is not None else None
+        return self._saver.problem if self._saver is not None else None
 
 
 class _Reading:
@@ -157,6 +157,7 @@ class _StoredReading:
         keys = block_keys(space, reading.ids, [block.end for block in blocks])
         self._keys = dict(zip(blocks, keys, strict=True))
         self._parents: Mapping[Block, BlockKey | None] = dict(zip(blocks, [None, *keys], strict=False))
+        self._since = store.generation
         self._later: list[Unsaved] = []
 
     def read(self, opened: Callable[[], Backend | None]) -> bool:
@@ -247,6 +248,10 @@ class _StoredReading:
             raise
         if not done:
             claim.release()
+        elif self._later:
+            # A block is kept only behind one that is.
+            claim.release()
+            self._later.append(self._unsaved(block))
         elif not self._saver.save(self._unsaved(block), self._reading.backend, claim):
             self._later.append(self._unsaved(block))
         return done
@@ -262,4 +267,6 @@ class _StoredReading:
             self._reading.cancelled.wait(_LOOK_AGAIN)
 
     def _unsaved(self, block: Block) -> Unsaved:
-        return Unsaved(self._ids, block.start, block.end, self._keys[block], self._parents[block], block.labels)
+        return Unsaved(
+            self._ids, block.start, block.end, self._keys[block], self._parents[block], block.labels, self._since
+        )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from langchain_core.exceptions import ContextOverflowError
 from pydantic import ValidationError
 
-from chinese_alpaca_rag.errors import CheckpointError, ModelError, WrongUsageError
+from chinese_alpaca_rag.errors import CheckpointError, ModelError, NotEnoughMemoryError, WrongUsageError
 from chinese_alpaca_rag.family.catalogue import CATALOGUE, ModelCard
 from chinese_alpaca_rag.family.checkpoint import Checkpoint
 from chinese_alpaca_rag.language import Words
@@ -30,7 +31,10 @@ _KNOWN_ELSEWHERE_AS: Final = {
     "n_ctx": "window",
     "n_predict": "max_tokens",
     "num_ctx": "window",
+    "assistant_model": "draft_model_path",
+    "draft_model": "draft_model_path",
     "peft_model": "lora_path",
+    "prompt_lookup_num_tokens": "speculation",
     "lora": "lora_path",
     "lora_model": "lora_path",
     "load_in_8bit": "quantization",
@@ -180,6 +184,16 @@ def _not_together(beams: int, other: str) -> WrongUsageError:
     )
 
 
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Raise ``WrongUsageError`` unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        listed = ", ".join(repr(choice) for choice in choices)
+        raise WrongUsageError(
+            Words(zh=f"{name} 不能是 {value!r}。", en=f"{name} cannot be {value!r}."),
+            hint=Words(zh=f"可用的值：{listed}", en=f"It is one of: {listed}"),
+        )
+
+
 def check_text(name: str, value: Any) -> None:
     """Raise ``WrongUsageError`` unless ``value`` is a text or ``None``."""
     if value is not None and not isinstance(value, str):
@@ -218,4 +232,59 @@ def wrong_format(checkpoint: Checkpoint, used: str) -> CheckpointError:
             zh=f"请使用 {right}，或用 chat_alpaca(路径) 自动选择。",
             en=f"Use {right}, or chat_alpaca(path), which chooses by itself.",
         ),
+    )
+
+
+def draft_of_another_format(path: Path, wanted: str) -> WrongUsageError:
+    """The error for a draft model that is not of the format ``wanted`` ("gguf" or "hf"), which the model is of."""
+    kind_zh, kind_en = {"gguf": ("GGUF 文件", "a GGUF file"), "hf": ("transformers 目录", "a transformers folder")}[
+        wanted
+    ]
+    return WrongUsageError(
+        Words(
+            zh=f"草稿模型 {path} 与模型的格式不同：应为{kind_zh}。",
+            en=f"The draft model {path} is of another format than the model: it has to be {kind_en}.",
+        ),
+        hint=_leave_the_draft_out(),
+    )
+
+
+def draft_of_another_vocabulary(path: Path, name: str, own: object, other: object) -> WrongUsageError:
+    """The error for a draft model to which ids mean something else: ``name`` is ``own`` for the model."""
+    return WrongUsageError(
+        Words(
+            zh=f"草稿模型 {path} 的词表与模型不同：{name} 为 {other!r}，模型为 {own!r}。",
+            en=f"The draft model {path} has another vocabulary: its {name} is {other!r}, the model's {own!r}.",
+        ),
+        hint=_leave_the_draft_out(),
+    )
+
+
+def draft_is_the_model(path: Path) -> WrongUsageError:
+    """The error for a model that is to guess for itself."""
+    return WrongUsageError(
+        Words(zh=f"草稿模型 {path} 就是模型本身。", en=f"The draft model {path} is the model itself."),
+        hint=_leave_the_draft_out(),
+    )
+
+
+def no_room_for_draft(need: str, draft: str, available: str) -> NotEnoughMemoryError:
+    """The error for a model and its draft (``draft``) that together need more memory than there is."""
+    return NotEnoughMemoryError(
+        Words(
+            zh=f"模型和草稿模型 {draft} 一共需要 {need} 内存，只有 {available} 可用。",
+            en=f"The model and its draft model {draft} need {need} of memory together; {available} are available.",
+        ),
+        hint=Words(
+            zh="请使用更小的窗口，或去掉 draft_model_path。",
+            en="Use a smaller window, or leave draft_model_path out.",
+        ),
+    )
+
+
+def _leave_the_draft_out() -> Words:
+    return Words(
+        zh="请使用同一代、同一格式的小模型（如 chinese-alpaca-2-1.3b），或去掉 draft_model_path。",
+        en="Use a small model of the same generation and format (chinese-alpaca-2-1.3b, say), "
+        "or leave draft_model_path out.",
     )

@@ -41,6 +41,7 @@ class Request:
     Before ``min_tokens`` no end-of-text id is chosen. ``top_logprobs``: ``None`` for no log-probabilities,
     else how many alternatives to each chosen id (0: the chosen one alone). ``beams`` above 1 searches
     instead of sampling. ``segments`` end in ``ids``: other prompts may begin as this one does up to there.
+    ``speculative``: whether ids may be guessed and then checked several at once.
     """
 
     ids: tuple[int, ...]
@@ -53,6 +54,7 @@ class Request:
     guidance: Guidance | None = None
     beams: int = 1
     segments: tuple[Segment, ...] = ()
+    speculative: bool = False
 
 
 @dataclass(frozen=True)

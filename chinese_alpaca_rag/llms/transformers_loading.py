@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import sys
 import traceback
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -17,6 +18,7 @@ from typing import Any, Final, Literal
 from chinese_alpaca_rag.errors import AlpacaRagError, CheckpointError, MissingExtraError, ModelError, WrongUsageError
 from chinese_alpaca_rag.family.adapter import Adapter, adapted, read_adapter
 from chinese_alpaca_rag.family.checkpoint import Checkpoint, read_checkpoint
+from chinese_alpaca_rag.family.memory import MemoryNeed, available_memory
 from chinese_alpaca_rag.family.preflight import require_memory
 from chinese_alpaca_rag.family.rope import RopePlan
 from chinese_alpaca_rag.language import Words
@@ -92,7 +94,8 @@ def load_transformers(
         **_quantized(torch, transformers, quantization, device=place, device_map=device_map, dtype=weight_type),
     }
     if device_map is None or place.type == "cpu":
-        _require_memory(torch, checkpoint, plan, device=place, dtype=weight_type, quantization=quantization)
+        free = _free_memory(torch, place)
+        _require_memory(checkpoint, plan, free, device=place, dtype=weight_type, quantization=quantization)
     progress = Progress(on_progress)
     try:
         progress.report(0.0)
@@ -111,24 +114,47 @@ def load_transformers(
         raise _translated(torch, folder, problem) from problem
 
 
-def _require_memory(
-    torch: Any,
+def memory_and_need(
     checkpoint: Checkpoint,
     plan: RopePlan,
+    *,
+    device: str,
+    device_map: DeviceMap,
+    dtype: TorchType,
+    quantization: Quantization | None,
+) -> tuple[MemoryNeed, int | None] | None:
+    """What ``load_transformers`` takes, and the bytes that are free on its device; ``None`` for several devices."""
+    torch, _ = libraries()
+    place = find_device(torch, device)
+    if device_map is not None and place.type != "cpu":
+        return None
+    weight_type = find_dtype(torch, dtype, place, _read_config(checkpoint.path), quantization)
+    need = _require_memory(checkpoint, plan, sys.maxsize, device=place, dtype=weight_type, quantization=quantization)
+    return need, _free_memory(torch, place) or available_memory()
+
+
+def _free_memory(torch: Any, device: Any) -> int | None:
+    """The free bytes of a GPU; ``None`` for the machine's own memory."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None
+
+
+def _require_memory(
+    checkpoint: Checkpoint,
+    plan: RopePlan,
+    available: int | None,
     *,
     device: Any,
     dtype: Any,
     quantization: Quantization | None,
-) -> None:
+) -> MemoryNeed:
     """Raise ``NotEnoughMemoryError`` where weights and window do not fit the one device."""
-    on_gpu = device.type == "cuda"
-    require_memory(
+    return require_memory(
         checkpoint,
         plan,
         dtype=str(dtype).removeprefix("torch."),  # type: ignore[arg-type]  # one of the names of TorchType
         quantization=quantization,
-        available=int(torch.cuda.mem_get_info(device)[0]) if on_gpu else None,
-        batch=GPU_BATCH if on_gpu else CPU_BATCH,
+        available=available,
+        batch=GPU_BATCH if device.type == "cuda" else CPU_BATCH,
     )
 
 

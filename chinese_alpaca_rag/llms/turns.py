@@ -53,6 +53,24 @@ class Turns:
                 self._working = False
                 self._rested_since = time.monotonic()
 
+    @contextmanager
+    def step_if_free(self, who: object) -> Iterator[bool | None]:
+        """As ``step`` without waiting: ``None``, and the model not to be used, where others have it now."""
+        with self._lock:
+            free = not self._working and self._seconds_to_wait(who) <= 0
+            undisturbed = self._holder is who
+            if free:
+                self._holder, self._working, self._thread = who, True, threading.get_ident()
+        if not free:
+            yield None
+            return
+        try:
+            yield undisturbed
+        finally:
+            with self._lock:
+                self._working = False
+                self._rested_since = time.monotonic()
+
     def leave(self, who: object) -> None:
         """``who`` is done (a second call does nothing)."""
         with self._lock:

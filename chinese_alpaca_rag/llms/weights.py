@@ -14,6 +14,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 from chinese_alpaca_rag.family.tokens import Tokenizer
 from chinese_alpaca_rag.llms.backend import Backend
+from chinese_alpaca_rag.llms.pace import Pace
 from chinese_alpaca_rag.llms.prefixes import Prefixes
 from chinese_alpaca_rag.llms.turns import Turns
 
@@ -43,6 +44,7 @@ class Weights:
 
     def __init__(self) -> None:
         self.turns = Turns()
+        self.pace = Pace()
         self._prefixes: dict[Path | None, Prefixes] = {None: Prefixes()}
         self.backend: Backend | None = None
         self._claims: WeakSet[Claim] = WeakSet()

@@ -16,14 +16,16 @@ from langchain_core.messages import HumanMessage
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 
 from chinese_alpaca_rag.family.catalogue import FAMILY_SAMPLING, Sampling
-from chinese_alpaca_rag.llms.backend import Backend, next_logits
+from chinese_alpaca_rag.llms.backend import Backend
 from chinese_alpaca_rag.llms.batching import groups
 from chinese_alpaca_rag.llms.cancellation import Cancellation
 from chinese_alpaca_rag.llms.local_chat import LocalChat
+from chinese_alpaca_rag.llms.prefixes import Prefixes
 from chinese_alpaca_rag.llms.request import Request
 from chinese_alpaca_rag.llms.rows import prefill_rows, shared_beginning
 from chinese_alpaca_rag.llms.sampling import log_softmax
 from tests.llms.conftest import OpenModel
+from tests.llms.evaluations import next_logits
 
 # Keys and values in half precision, as llama.cpp holds them, round differently in another order.
 NEAR = 0.01
@@ -43,9 +45,9 @@ class Rows:
             self.extended.append([len(row) for row in rows])
             extend(rows)
 
-        def counted_single(ids: Sequence[int]) -> None:
+        def counted_single(ids: Sequence[int], outputs: int = 1) -> None:
             self.singles += len(ids)
-            evaluate(ids)
+            evaluate(ids, outputs)
 
         vars(backend).update(extend=counted, evaluate=counted_single)
 
@@ -56,7 +58,7 @@ def test_rows_have_the_logits_of_single_sequences(open_model: OpenModel) -> None
     backend: Backend = model._opened()
     prompts = [list(model.render([HumanMessage(question)]).ids) for question in QUESTIONS[:4]]
     expected = [next_logits(backend, ids) for ids in prompts]
-    assert prefill_rows(backend, prompts, Cancellation()) is not None
+    assert prefill_rows(Prefixes(), backend, prompts, (), Cancellation()) is not None
     for row, logits in enumerate(expected):
         assert np.abs(backend.row_logits(row) - logits).max() < NEAR
 
@@ -77,7 +79,7 @@ def test_after_rows_the_shared_beginning_is_still_held(open_model: OpenModel) ->
     backend: Backend = model._opened()
     prompts = [list(model.render([HumanMessage(question)]).ids) for question in QUESTIONS[:3]]
     for going_on in ([0], [1, 2], [2]):
-        prefill_rows(backend, prompts, Cancellation())
+        prefill_rows(Prefixes(), backend, prompts, (), Cancellation())
         backend.reorder(going_on)
         backend.extend([[300]] * len(going_on))
         assert backend.keep(prompts[1]) == shared_beginning(prompts)

@@ -12,11 +12,12 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
 from chinese_alpaca_rag.family.rope import RopePlan
-from chinese_alpaca_rag.llms.backend import Logits, next_logits
+from chinese_alpaca_rag.llms.backend import Logits
 from chinese_alpaca_rag.llms.gguf import ChatAlpacaGGUF
 from chinese_alpaca_rag.llms.gguf_backend import LlamaCppBackend
 from chinese_alpaca_rag.llms.huggingface import ChatAlpacaHF
 from chinese_alpaca_rag.llms.local_chat import LocalChat
+from tests.llms.evaluations import next_logits
 from tests.shared_data import shared_data
 from tests.toy_family import RopeScaling, ToyCheckpoint, build_toy_family
 from tests.toy_tokenizer import toy_tokenizer_model
