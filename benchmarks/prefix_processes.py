@@ -3,13 +3,15 @@
     python -m benchmarks.prefix_processes '{"model": "…", "store": "…", "work": "read", …}'
 
 ``read`` answers a question over the documents, waits until all is kept, says so, and waits to be killed.
-``ask`` answers another question over them, and one over documents that nobody has read yet.
+``ask`` answers another question over them, and one over documents that nobody has read yet. ``memory`` tells what a
+long prompt takes.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import time
 from pathlib import Path
@@ -21,6 +23,9 @@ from chinese_alpaca_rag.llms import ChatAlpacaGGUF
 
 def main(told: dict[str, Any]) -> None:
     tokens, seed = told["tokens"], told["seed"]
+    if told["work"] == "memory":
+        tell_memory(told)
+        return
     model = ChatAlpacaGGUF(model_path=told["model"], window=told["window"], prefix_store=told["store"], max_tokens=1)
     # Loaded, and every page of the weights touched: what is compared is reading documents.
     model.invoke("你好")
@@ -44,6 +49,14 @@ def main(told: dict[str, Any]) -> None:
         told_times[f"{name}_reused"] = usage["input_token_details"]["cache_read"] / usage["input_tokens"]
     print(json.dumps(told_times), flush=True)
     model.close()
+
+
+def tell_memory(told: dict[str, Any]) -> None:
+    """The most memory that a long prompt and 64 tokens of an answer take."""
+    options: dict[str, Any] = {"window": told["window"], "speculation": told["speculation"], "temperature": 0}
+    with ChatAlpacaGGUF(model_path=told["model"], max_tokens=64, **options) as model:
+        model.invoke(prompt_over(documents(model, told["tokens"], told["seed"]), SECOND_QUESTION), min_tokens=64)
+    print(json.dumps({"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
 
 
 def forget_pages(folder: Path) -> None:

@@ -10,7 +10,7 @@ import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.language_models import BaseChatModel
 
@@ -21,23 +21,34 @@ from chinese_alpaca_rag.family.template import chat_template
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.llms.headers import header
 
+if TYPE_CHECKING:
+    from chinese_alpaca_rag.llms.local_chat import LocalChat
+
 EXTRACTIVE: Final = "extractive"
 DEFAULT_MODELS_DIR: Final = Path("~/.local/share/chinese-alpaca-rag/models")
 
 
 def chat_alpaca(
-    model: str | Path = EXTRACTIVE, *, window: int | None = None, models_dir: Path | str | None = None, **options: Any
+    model: str | Path = EXTRACTIVE,
+    *,
+    window: int | None = None,
+    models_dir: Path | str | None = None,
+    draft_model: str | Path | None = None,
+    **options: Any,
 ) -> BaseChatModel:
     """The chat model that ``model`` means: "extractive", a path, or a name of the catalogue.
 
     ``window`` is in tokens (``None``: the trained one; the extractive reader has none and needs none).
-    ``models_dir`` is where named weights are looked for first. ``options`` are fields of the class:
+    ``models_dir`` is where named weights are looked for first. ``draft_model`` is a smaller model of the same
+    generation and format, by path or name, that guesses ahead for a local one (``draft_model_path``). ``options`` are fields of the class:
     ``temperature``, ``max_tokens``, ``n_threads``, ``lora_path`` and so on; an unknown one is refused. With
     ``base_url`` the model is one at an OpenAI-compatible server, and only its tokenizer is looked for here
     (``tokenizer_path`` says where it is). Weights load at the first call, but everything else is checked here.
     Raises ``UnknownModelError``,
     ``NotAChatModelError``, ``WindowUnreachableError``, ``ModelNotFoundError`` or ``CheckpointError``.
     """
+    if draft_model is not None:
+        options["draft_model_path"] = draft_model
     if str(model) == EXTRACTIVE:
         from chinese_alpaca_rag.llms.extractive import ExtractiveReader
 
@@ -52,10 +63,13 @@ def chat_alpaca(
         return _endpoint().model_validate({"window": window, **options, **expected})
     if card is not None:
         path = _find_weights(card, window, folder)
-    return _class_for(path).model_validate({"model_path": path, "window": window, **options})
+    kind = _class_for(path)
+    if draft_model is not None:
+        options["draft_model_path"] = _find_draft(draft_model, kind.backend_format, folder)
+    return kind.model_validate({"model_path": path, "window": window, **options})
 
 
-def _class_for(path: Path) -> type[BaseChatModel]:
+def _class_for(path: Path) -> type[LocalChat]:
     if header(path).format == "gguf":
         from chinese_alpaca_rag.llms.gguf import ChatAlpacaGGUF
 
@@ -94,6 +108,18 @@ def _find_weights(card: ModelCard, window: int | None, models_dir: Path) -> Path
     plan_rope(card, window)
     for place in (*_places_in(models_dir, card), *_places_in_hub_cache(card)):
         if place.is_file() or _holds_weights(place):
+            return place
+    raise _not_here(card, models_dir)
+
+
+def _find_draft(draft: str | Path, wanted: str, models_dir: Path) -> Path:
+    """Where the weights of ``draft`` are, of the format ``wanted`` if it is a name."""
+    path = Path(draft).expanduser()
+    if path.exists():
+        return path
+    card = _named(str(draft))
+    for place in (*_places_in(models_dir, card), *_places_in_hub_cache(card)):
+        if (place.is_file() or _holds_weights(place)) and header(place).format == wanted:
             return place
     raise _not_here(card, models_dir)
 

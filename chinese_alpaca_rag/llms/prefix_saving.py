@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -17,10 +15,8 @@ if TYPE_CHECKING:
     from chinese_alpaca_rag.llms.backend import Backend
     from chinese_alpaca_rag.llms.prefix_store import BlockKey, Claim, PrefixStore, SpaceFacts
 
-#: So many states at most wait in memory for the disk; what comes faster is taken from the context afterwards.
-_WAITING: Final = 2
-# After a failure (a full disk, say) nothing is tried again for so long, in seconds.
-_PAUSE: Final = 30.0
+#: So many bytes of states may wait in memory for the disk; what comes faster is taken from the context afterwards.
+MOST_WAITING: Final = 512 << 20
 
 
 @dataclass(frozen=True)
@@ -54,14 +50,13 @@ class Saver:
         self._executor: ThreadPoolExecutor | None = None
         self._waiting = 0
         self._stored: set[bytes] = set()
-        self._paused_until = 0.0
+        self._failed: set[bytes] = set()
         #: Why the last block that was to be kept was not; ``None`` where all is well.
         self.problem: Words | None = None
 
-    @property
-    def pausing(self) -> bool:
-        """Whether the last write failed a moment ago."""
-        return time.monotonic() < self._paused_until
+    def begin_prompt(self) -> None:
+        """Another prompt: what could not be kept of the last one may be tried again."""
+        self._failed.clear()
 
     def is_stored(self, key: BlockKey) -> bool:
         """Whether this object knows that the block is in the store; it may have gone since."""
@@ -74,26 +69,28 @@ class Saver:
     def save(self, block: Unsaved, backend: Backend, claim: Claim | None) -> bool:
         """Take a copy of the block now, inside the turn that computed it, and write it meanwhile.
 
-        False, with the claim released, where too many copies wait already: ``save_later`` is for those.
+        False, with the claim released, where the copies that wait already are too large: ``save_later`` is for those.
         """
-        with self._guard:
-            full = self._waiting >= _WAITING or self.pausing
-            self._waiting += not full
-        if full:
+        if self._is_hopeless(block):
+            _release(claim)
+            return True
+        if self._waiting >= MOST_WAITING:
             _release(claim)
             return False
         try:
-            state = backend.snapshot(block.start, block.end)
+            state = memoryview(backend.snapshot(block.start, block.end)).cast("B")
         except BaseException:
-            self._done(claim)
+            _release(claim)
             raise
-        self._submit(lambda: self._write_copy(block, state, claim))
+        with self._guard:
+            self._waiting += len(state)
+        if not self._submit(lambda: self._write_copy(block, state, claim)):
+            self._done(len(state), claim)
         return True
 
     def save_later(self, blocks: Sequence[Unsaved], opened: Callable[[], Backend | None]) -> None:
         """Save ``blocks`` of one prompt once nobody uses the model; ``opened`` gives the backend while it is open."""
-        if not self.pausing:
-            self._submit(lambda: self._save_from_context(blocks, opened))
+        self._submit(lambda: self._save_from_context(blocks, opened))
 
     def finish(self) -> None:
         """Wait until everything is written that can be."""
@@ -102,27 +99,38 @@ class Saver:
         if executor is not None:
             executor.shutdown(wait=True)
 
-    def _submit(self, work: Callable[[], None]) -> None:
+    def _submit(self, work: Callable[[], None]) -> bool:
+        """Have ``work`` done in the thread; false at the interpreter's end, when nothing is taken any more."""
         with self._guard:
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(1, thread_name_prefix="prefixes")
-            executor = self._executor
-        # At the interpreter's end nothing is taken any more.
-        with suppress(RuntimeError):
-            executor.submit(work)
+            try:
+                self._executor.submit(work)
+            except RuntimeError:
+                return False
+            return True
 
-    def _write_copy(self, block: Unsaved, state: bytes | bytearray | memoryview, claim: Claim | None) -> None:
+    def _write_copy(self, block: Unsaved, state: memoryview, claim: Claim | None) -> None:
         try:
             self._write(block, state)
         finally:
-            self._done(claim)
+            self._done(len(state), claim)
 
-    def _done(self, claim: Claim | None) -> None:
+    def _done(self, size: int, claim: Claim | None) -> None:
         with self._guard:
-            self._waiting -= 1
+            self._waiting -= size
         _release(claim)
 
+    def _is_hopeless(self, block: Unsaved) -> bool:
+        """Whether the block before it was not kept: then it would not be either."""
+        if block.parent is None or block.parent.digest not in self._failed:
+            return False
+        self._failed.add(block.key.digest)
+        return True
+
     def _write(self, block: Unsaved, state: bytes | bytearray | memoryview) -> bool:
+        if self._is_hopeless(block):
+            return False
         ids = block.ids[block.start : block.end]
         kept = self._store.write(
             block.key,
@@ -137,7 +145,9 @@ class Saver:
         if kept:
             self._stored.add(block.key.digest)
         else:
-            self._paused_until = time.monotonic() + _PAUSE
+            self._failed.add(block.key.digest)
+            # What was there may have gone: with the next prompt it is looked at again.
+            self._stored.clear()
         return kept
 
     def _save_from_context(self, blocks: Sequence[Unsaved], opened: Callable[[], Backend | None]) -> None:

@@ -158,6 +158,7 @@ class _StoredReading:
         self._keys = dict(zip(blocks, keys, strict=True))
         self._parents: Mapping[Block, BlockKey | None] = dict(zip(blocks, [None, *keys], strict=False))
         self._since = store.generation
+        saver.begin_prompt()
         self._later: list[Unsaved] = []
 
     def read(self, opened: Callable[[], Backend | None]) -> bool:

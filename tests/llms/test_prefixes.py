@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
+from chinese_alpaca_rag.llms import prefix_saving
 from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped
 from chinese_alpaca_rag.llms.interface import SEGMENTS
 from chinese_alpaca_rag.llms.local_chat import LocalChat
@@ -296,3 +297,50 @@ def test_an_interrupted_prompt_is_an_answer_that_never_came(open_gguf: OpenModel
         with pytest.raises(EvaluationStopped):
             model._answer(over(SOURCES, "谁有年假？"), None, {}, cancelled)
         assert asked(model, over(SOURCES, "谁有年假？"))[0]
+
+
+def test_what_comes_faster_than_the_disk_is_saved_afterwards(
+    open_model: OpenModel, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefix_saving, "MOST_WAITING", 0)
+    with open_model(temperature=0, max_tokens=12, prefix_store=store) as first:
+        expected, sent, evaluated = asked(first, over(SOURCES, "谁有年假？"))
+        assert evaluated == sent
+    with open_model(temperature=0, max_tokens=12, prefix_store=store) as second:
+        text, _, evaluated = asked(second, over(SOURCES, "谁有年假？"))
+        assert text == expected
+        assert evaluated < 40
+
+
+def test_after_the_store_was_cleared_it_fills_again(open_model: OpenModel, store: Path) -> None:
+    with open_model(temperature=0, max_tokens=2, prefix_store=store) as model:
+        asked(model, over(SOURCES[:4], "谁有年假？"))
+        model.finish_saving()
+        PrefixStore(store).clear()
+        # The first of these finds that what it follows on is gone; the next one saves all of it.
+        for question in ("年假有几天？", "满十年呢？"):
+            asked(model, over(SOURCES, question))
+            model.finish_saving()
+    with open_model(temperature=0, max_tokens=2, prefix_store=store) as second:
+        assert asked(second, over(SOURCES, "谁有年假？"))[2] < 40
+
+
+def test_a_limit_of_nothing_keeps_nothing_and_complains_of_nothing(open_gguf: OpenModel, store: Path) -> None:
+    PrefixStore(store).set_limit(0)
+    with open_gguf(temperature=0, max_tokens=2, prefix_store=store) as model:
+        asked(model, over(SOURCES, "谁有年假？"))
+        assert model.finish_saving() is None
+    assert PrefixStore(store).usage().blocks == 0
+
+
+def test_a_batch_tells_what_was_really_evaluated(open_model: OpenModel) -> None:
+    prompts = [over(SOURCES, question) for question in ("谁有年假？", "年假有几天？", "满十年呢，有几天？")]
+    with open_model(temperature=0, max_tokens=1) as model:
+        answers = model.batch(prompts)
+        backend = model._backend
+        assert backend is not None
+        usages = [answer.usage_metadata for answer in answers]
+        told = sum(
+            usage["input_tokens"] - usage["input_token_details"]["cache_read"] for usage in usages if usage is not None
+        )
+        assert told == backend.evaluated

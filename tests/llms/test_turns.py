@@ -104,3 +104,26 @@ def test_an_error_inside_a_step_ends_it() -> None:
         turns.leave("first")
     with turns.step("second") as undisturbed:
         assert not undisturbed
+
+
+def test_who_does_not_wait_gets_only_what_is_free() -> None:
+    turns = Turns(patience=0.05, patience_in_thread=0.05)
+    seen: list[bool | None] = []
+
+    def look(who: object) -> None:
+        with turns.step_if_free(who) as undisturbed:
+            seen.append(undisturbed)
+
+    first, second = object(), object()
+    look(first)
+    look(first)
+    look(second)  # the first stands still, and not for long yet
+    with turns.step(first):
+        look(second)
+        look(first)  # inside its own step
+    time.sleep(0.1)
+    look(second)
+    look(first)
+    turns.leave(second)
+    look(first)
+    assert seen == [False, True, None, None, None, False, None, False]

@@ -59,7 +59,7 @@ class StoreFolder:
         """Whether a store is there. NotKeptError for one that may not be touched, OSError where it cannot be seen."""
         try:
             status = os.stat(self.path)  # noqa: PTH116 - the folder itself may be a link: its target is looked at
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         if not stat.S_ISDIR(status.st_mode):
             raise NotKeptError(problems.no_folder(self.path))

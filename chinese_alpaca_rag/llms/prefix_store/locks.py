@@ -17,7 +17,7 @@ SAFELY: Final = (
     | getattr(os, "O_NONBLOCK", 0)
     | getattr(os, "O_BINARY", 0)
 )
-_POLL_SECONDS: Final = 0.005
+_POLL_SECONDS: Final = 0.002
 
 # What this process may have locked. A forked child has them open as well: the locks would live as long as it does.
 _held: set[int] = set()

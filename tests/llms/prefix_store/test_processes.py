@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -214,6 +215,7 @@ def test_three_processes_write_read_and_remove_under_a_small_limit(store: Prefix
                 most = max(most, store.usage().bytes)
                 assert ledger is not None
                 assert ledger.bytes is None or ledger.bytes >= store.usage().bytes
+        time.sleep(0.02)
     for process in running:
         output, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
