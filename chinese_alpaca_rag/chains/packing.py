@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, pairwise
 
-from chinese_alpaca_rag.chains.sources import Excerpt, Source, lay_out
+from chinese_alpaca_rag.chains.sources import Excerpt, Source, lay_out, size_of
 from chinese_alpaca_rag.sentences import sentence_spans
 
 # Excerpts are cut into parts of no fewer characters than this; a window that takes less is refused.
@@ -85,7 +85,7 @@ def longest_fitting(sizes: Sequence[int], count: Callable[[int], int], limit: in
 def best_fitting(excerpts: Sequence[Excerpt], count: CountSources, limit: int, *, canonical: bool = True) -> int:
     """How many of the first excerpts fit one prompt together."""
     return longest_fitting(
-        [_bytes(excerpt) for excerpt in excerpts],
+        [size_of(excerpt) for excerpt in excerpts],
         lambda n: count(lay_out(excerpts[:n], canonical=canonical)),
         limit,
     )[0]
@@ -178,11 +178,11 @@ def _first_batch(
     total = 0
     for excerpt in reversed(waiting):
         near.append(excerpt)
-        total += _bytes(excerpt)
+        total += size_of(excerpt)
         if total > limit * _MOST_BYTES_PER_TOKEN:
             break
     tokens_of = partial(_count_laid_out, count, number)
-    fitting, tokens = longest_fitting([_bytes(excerpt) for excerpt in near], lambda n: tokens_of(near[:n]), limit)
+    fitting, tokens = longest_fitting([size_of(excerpt) for excerpt in near], lambda n: tokens_of(near[:n]), limit)
     return fitting, tokens, lay_out(near[:fitting], first=number, canonical=False)
 
 
@@ -269,7 +269,3 @@ def _shorten_together(notes: Sequence[str], count: CountNotes, limit: int) -> li
             return short
         room = room * 9 // 10
     raise PartTooLongError(base + SHORTEST_PART, limit)
-
-
-def _bytes(excerpt: Excerpt) -> int:
-    return len(excerpt.text.encode("utf-8", "surrogatepass"))

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import threading
+import time
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import aclosing, closing
+from functools import partial
 from typing import Any, Literal
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import get_config_list, patch_config
 
 from chinese_alpaca_rag.chains.asking import Asked, Question, finished, question_of
 from chinese_alpaca_rag.chains.calls import ModelCalls
 from chinese_alpaca_rag.chains.events import Event, Finished, PlanMade
 from chinese_alpaca_rag.chains.folding import fold
 from chinese_alpaca_rag.chains.markers import find_markers
-from chinese_alpaca_rag.chains.measuring import Measure, NoMeasure, measure_model
+from chinese_alpaca_rag.chains.measuring import ForeignMeasure, Measure, NoMeasure, measure_model
 from chinese_alpaca_rag.chains.packings import PackingMemory, RecentPackings
 from chinese_alpaca_rag.chains.planner import Plan, StrategyChoice, plan_answer
 from chinese_alpaca_rag.chains.prompts import (
@@ -32,13 +37,15 @@ from chinese_alpaca_rag.chains.running import (
     EventChain,
     Events,
     check_choices,
+    from_a_thread,
     name_of_model,
     plan_made,
     reader_input,
     say,
 )
-from chinese_alpaca_rag.chains.sources import documents_of
+from chinese_alpaca_rag.chains.sources import Excerpt, documents_of
 from chinese_alpaca_rag.chains.sticky import MOST_RANKED, WIDER, Beginning, Stickiness
+from chinese_alpaca_rag.chains.together import AT_ONCE, Company, Outcome, Seat, wait
 from chinese_alpaca_rag.language import Language, Words
 
 
@@ -90,7 +97,7 @@ class QuestionAnswering(EventChain[Question, Answer]):
         self.strategy = strategy
         self.language = language
         self.prompts = prompts
-        self._sticky = Stickiness(packings or RecentPackings(), name_of_model(model), measure.window)
+        self._sticky = Stickiness(packings or RecentPackings(), name_of_model(model), measure)
 
     def _work(self, given: Question, calls: ModelCalls) -> Events:
         asked = self._look_up(given, calls.config)
@@ -99,6 +106,146 @@ class QuestionAnswering(EventChain[Question, Answer]):
             return
         plan = self._plan(asked)
         yield from self._answer(asked, plan, self._begin(asked, plan), calls)
+
+    def batch(
+        self,
+        inputs: Sequence[Question],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[Any]:
+        """The answers to ``inputs``, in their order; see ``batch_as_completed``."""
+        if isinstance(self.measure, ForeignMeasure):
+            return super().batch(list(inputs), config, return_exceptions=return_exceptions, **kwargs)
+        outcomes = dict(self.batch_as_completed(inputs, config, return_exceptions=return_exceptions, **kwargs))
+        return [outcomes[number] for number in range(len(inputs))]
+
+    def batch_as_completed(
+        self,
+        inputs: Sequence[Question],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> Generator[tuple[int, Any], None, None]:
+        """Each input's place and answer, as they are finished.
+
+        Questions for which much the same was found are asked over one prompt, that is evaluated once: side by side
+        where the model does that, else one after another. All that was found for a question is in its prompt, as if
+        it was asked alone. With ``return_exceptions`` a question that fails has its exception instead of an answer;
+        otherwise it is raised, and what is not finished is given up.
+        """
+        if isinstance(self.measure, ForeignMeasure):
+            kwargs["return_exceptions"] = return_exceptions
+            yield from super().batch_as_completed(inputs, config, **kwargs)
+            return
+        stop = threading.Event()
+        yield from self._together(inputs, config, stop, return_exceptions=return_exceptions, watched=False, **kwargs)
+
+    async def abatch(
+        self,
+        inputs: Sequence[Question],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[Any]:
+        """As ``batch``; cancelling it stops the work."""
+        if isinstance(self.measure, ForeignMeasure):
+            return await super().abatch(list(inputs), config, return_exceptions=return_exceptions, **kwargs)
+        outcomes = {}
+        finished_ones = self.abatch_as_completed(inputs, config, return_exceptions=return_exceptions, **kwargs)
+        async with aclosing(finished_ones) as finished_ones:
+            async for number, outcome in finished_ones:
+                outcomes[number] = outcome
+        return [outcomes[number] for number in range(len(inputs))]
+
+    async def abatch_as_completed(
+        self,
+        inputs: Sequence[Question],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> AsyncGenerator[tuple[int, Any], None]:
+        """As ``batch_as_completed``; cancelling it, or closing it, stops the work."""
+        if isinstance(self.measure, ForeignMeasure):
+            kwargs["return_exceptions"] = return_exceptions
+            async for one in super().abatch_as_completed(inputs, config, **kwargs):
+                yield one
+            return
+        stop = threading.Event()
+        work = self._together(inputs, config, stop, return_exceptions=return_exceptions, watched=True, **kwargs)
+        async with aclosing(from_a_thread(work, stop)) as outcomes:
+            async for outcome in outcomes:
+                yield outcome
+
+    def _together(
+        self,
+        inputs: Sequence[Question],
+        config: RunnableConfig | Sequence[RunnableConfig] | None,
+        stop: threading.Event,
+        *,
+        return_exceptions: bool,
+        watched: bool,
+        **kwargs: Any,
+    ) -> Generator[tuple[int, Outcome], None, None]:
+        configs = get_config_list(config, len(inputs)) if inputs else []
+        company = Company(self, stop, watched=watched)
+        for start in range(0, len(inputs), AT_ONCE):
+            seats = [Seat(number) for number in range(start, min(start + AT_ONCE, len(inputs)))]
+            for seat in seats:
+                work = partial(self._work_in, seat)
+                seat.events = self._events(inputs[seat.number], configs[seat.number], stop, work, **kwargs)
+            with closing(company.answer(seats)) as outcomes:
+                for number, outcome in outcomes:
+                    if isinstance(outcome, Exception) and not return_exceptions:
+                        raise outcome
+                    yield number, outcome
+
+    def _work_in(self, seat: Seat, given: Question, calls: ModelCalls) -> Events:
+        """As ``_work``, in step with other questions."""
+        asked = self._look_up(given, calls.config)
+        if not asked.found:
+            yield from _nothing_found(asked.texts, calls)
+            return
+        seat.asked, seat.plan = asked, self._plan(asked)
+        since = time.monotonic()
+        yield from wait()
+        # The time that others took is not this question's.
+        calls.began += time.monotonic() - since
+        if seat.shared is None:
+            yield from self._answer(asked, seat.plan, self._begin(asked, seat.plan), calls)
+        elif not seat.side_by_side:
+            yield from self._answer(asked, seat.shared, seat.begun, calls)
+        else:
+            yield from self._answer_side_by_side(asked, seat, seat.shared, calls)
+
+    def _answer_side_by_side(self, asked: Asked, seat: Seat, plan: Plan, calls: ModelCalls) -> Events:
+        yield plan_made(plan, self.measure.window)
+        seat.prompt, seat.config = asked.prompt(plan.sources), patch_config(calls.config, run_name="answer")
+        yield from wait()
+        if isinstance(seat.reply, Exception):
+            raise seat.reply
+        assert seat.reply is not None  # noqa: S101 - whoever goes on with the run has set it
+        answer = yield from say([calls.take(seat.prompt, seat.reply)])
+        self._sticky.learn(plan, asked.texts, asked.language, begun=seat.begun, reused=calls.reused_tokens)
+        yield finished(answer, plan, calls)
+
+    def begin_together(self, plan: Plan, company: Sequence[Asked]) -> Beginning | None:
+        """See ``together.Host``."""
+        longest = company[0]
+        return self._sticky.begin(
+            plan,
+            longest.texts,
+            longest.language,
+            rank=lambda: [excerpt for asked in company for excerpt in self._still_ranking(asked)],
+            count=lambda sources: self.measure.count(longest.prompt(sources)),
+        )
+
+    def _still_ranking(self, asked: Asked) -> list[Excerpt]:
+        return find_more(self.retriever, asked.question, asked.found, wider=WIDER, most=MOST_RANKED)
 
     def _look_up(self, given: Question, config: RunnableConfig) -> Asked:
         question = question_of(given)
@@ -113,15 +260,12 @@ class QuestionAnswering(EventChain[Question, Answer]):
 
     def _begin(self, asked: Asked, plan: Plan) -> Beginning | None:
         """``plan`` behind the beginning of an earlier prompt, if there is one that helps."""
-        if self.measure.limit is None:
-            return None
         return self._sticky.begin(
             plan,
             asked.texts,
             asked.language,
-            rank=lambda: find_more(self.retriever, asked.question, asked.found, wider=WIDER, most=MOST_RANKED),
+            rank=lambda: self._still_ranking(asked),
             count=lambda sources: self.measure.count(asked.prompt(sources)),
-            limit=self.measure.limit,
         )
 
     def _answer(self, asked: Asked, plan: Plan, begun: Beginning | None, calls: ModelCalls) -> Events:
@@ -144,7 +288,7 @@ class QuestionAnswering(EventChain[Question, Answer]):
             reused = calls.reused_tokens
         finally:
             # A prompt that was read is held even if nobody waited for the end of the answer.
-            if calls.first_token_after is not None and self.measure.limit is not None:
+            if calls.first_token_after is not None:
                 self._sticky.learn(plan, asked.texts, asked.language, begun=begun, reused=reused)
         return answer
 

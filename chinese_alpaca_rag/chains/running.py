@@ -11,8 +11,9 @@ import asyncio
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import aclosing
+from typing import Any, Generic, TypeVar, cast
 
 from langchain_core.callbacks import CallbackManagerForChainRun
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -29,6 +30,7 @@ from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.llms.interface import SourceText
 
 InputT = TypeVar("InputT")
+T = TypeVar("T")
 Events = Generator[Event, None, None]
 
 
@@ -63,22 +65,26 @@ class EventChain(Runnable[InputT, ResultT]):
     ) -> AsyncGenerator[Event, None]:
         """The events of a run, as they come. Cancelling, or closing the stream, stops the work."""
         stop = threading.Event()
-        steps = _Steps(self._events(input, config, stop, **kwargs), stop)
-        try:
-            while (event := await run_in_executor(None, steps.next)) is not None:
+        async with aclosing(from_a_thread(self._events(input, config, stop, **kwargs), stop)) as events:
+            async for event in events:
                 yield event
-        finally:
-            stop.set()
-            closing = asyncio.get_running_loop().run_in_executor(None, steps.close)
-            if not steps.busy:
-                await closing
 
-    def _events(self, given: InputT, config: RunnableConfig | None, stop: threading.Event, **kwargs: Any) -> Events:
+    def _events(
+        self,
+        given: InputT,
+        config: RunnableConfig | None,
+        stop: threading.Event,
+        work_on: Callable[[InputT, ModelCalls], Events] | None = None,
+        **kwargs: Any,
+    ) -> Events:
+        """The events of one run; ``work_on`` stands in for ``_work``."""
+        working = work_on or self._work
+
         def work(
             inputs: Iterator[InputT], run_manager: CallbackManagerForChainRun, config: RunnableConfig
         ) -> Iterator[Any]:
             for one in inputs:
-                yield from self._work(one, self._calls(config, stop))
+                yield from working(one, self._calls(config, stop))
 
         yield from cast("Iterator[Event]", self._transform_stream_with_config(iter([given]), work, config, **kwargs))
 
@@ -94,29 +100,42 @@ class EventChain(Runnable[InputT, ResultT]):
         return ModelCalls(self.model, name_of_model(self.model), self.measure, config, stop, time.monotonic())
 
 
-class _Steps:
-    """A stream of events taken step by step from any thread, and closed as soon as no step is under way."""
+async def from_a_thread(steps: Generator[T, None, None], stop: threading.Event) -> AsyncGenerator[T, None]:
+    """What ``steps`` give, each made in a thread. Whoever stops reading sets ``stop``, and they are closed."""
+    taken = _Steps(steps, stop)
+    try:
+        while (step := await run_in_executor(None, taken.next)) is not None:
+            yield step
+    finally:
+        stop.set()
+        closing = asyncio.get_running_loop().run_in_executor(None, taken.close)
+        if not taken.busy:
+            await closing
 
-    def __init__(self, events: Events, stop: threading.Event) -> None:
-        self._events = events
+
+class _Steps(Generic[T]):
+    """Steps taken one by one from any thread, and closed as soon as none is under way."""
+
+    def __init__(self, steps: Generator[T, None, None], stop: threading.Event) -> None:
+        self._steps = steps
         self._stop = stop
         self._lock = threading.Lock()
         self.busy = False
 
-    def next(self) -> Event | None:
-        """The next event; None at the end and once stopped."""
+    def next(self) -> T | None:
+        """The next step; None at the end and once stopped."""
         with self._lock:
             if self._stop.is_set():
                 return None
             self.busy = True
             try:
-                return next(self._events, None)
+                return next(self._steps, None)
             finally:
                 self.busy = False
 
     def close(self) -> None:
         with self._lock:
-            self._events.close()
+            self._steps.close()
 
 
 def name_of_model(model: Any) -> str:

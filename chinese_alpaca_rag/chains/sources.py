@@ -98,6 +98,11 @@ def lay_out(excerpts: Sequence[Excerpt], *, first: int = 1, canonical: bool = Tr
     return tuple(Source(number, excerpt) for number, excerpt in enumerate(joined, start=first))
 
 
+def size_of(excerpt: Excerpt) -> int:
+    """The bytes of an excerpt's text: of tokens, a proxy that hardly depends on the language."""
+    return len(excerpt.text.encode("utf-8", "surrogatepass"))
+
+
 def documents_of(excerpts: Iterable[Excerpt]) -> list[str]:
     """The labels of what the excerpts are from, each once; the name of one that has no label."""
     return list(dict.fromkeys(excerpt.document or excerpt.source for excerpt in excerpts))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
+from chinese_alpaca_rag.chains.measuring import Measure
 from chinese_alpaca_rag.chains.packing import CountSources
 from chinese_alpaca_rag.chains.packings import (
     PackedSource,
@@ -26,8 +27,8 @@ from chinese_alpaca_rag.chains.packings import (
     packing_of,
 )
 from chinese_alpaca_rag.chains.planner import Plan
-from chinese_alpaca_rag.chains.prompts import TaskTexts
-from chinese_alpaca_rag.chains.sources import Excerpt, Source, lay_out
+from chinese_alpaca_rag.chains.prompts import TaskTexts, source_messages
+from chinese_alpaca_rag.chains.sources import Excerpt, Source, lay_out, size_of
 from chinese_alpaca_rag.language import Language, Words
 
 #: A passage still ranks when it is among so many times the passages that a question asks for, and so many at most.
@@ -44,11 +45,11 @@ _MOST_MISSES = 3
 
 @dataclass(frozen=True)
 class Beginning:
-    """A plan whose prompt begins as ``packing`` does, and the tokens of what both begin with."""
+    """A plan whose prompt begins as ``packing`` does, with these ``sources``."""
 
     plan: Plan
     packing: Packing
-    tokens: int
+    sources: tuple[Source, ...]
 
 
 class Stickiness:
@@ -59,10 +60,10 @@ class Stickiness:
     nothing, or does not tell) is given canonical order from then on.
     """
 
-    def __init__(self, memory: PackingMemory, model: str, window: int | None) -> None:
+    def __init__(self, memory: PackingMemory, model: str, measure: Measure) -> None:
         self._memory = memory
         self._model = model
-        self._window = window
+        self._measure = measure
         self._misses = 0
 
     def begin(
@@ -73,13 +74,14 @@ class Stickiness:
         *,
         rank: Callable[[], Sequence[Excerpt]],
         count: CountSources,
-        limit: int,
     ) -> Beginning | None:
         """``plan`` behind a beginning that the model should hold, if that saves anything; see ``begin_as_before``.
 
-        ``rank`` gives the passages that still rank, and is asked only where there is an earlier prompt.
+        ``count`` gives the tokens of the question's prompt by its sources. ``rank`` gives the passages that still
+        rank, and is asked only where there is an earlier prompt.
         """
-        if plan.strategy != "stuff" or not plan.taken or self._misses >= _MOST_MISSES:
+        limit = self._measure.limit
+        if limit is None or plan.strategy != "stuff" or not plan.taken or self._misses >= _MOST_MISSES:
             return None
         packings = self._memory.recall(self._under(texts, language))
         return begin_as_before(plan, packings, Ranking(rank(), language), count, limit) if packings else None
@@ -88,10 +90,14 @@ class Stickiness:
         self, plan: Plan, texts: TaskTexts, language: Language, *, begun: Beginning | None = None, reused: int | None
     ) -> None:
         """A prompt of ``plan`` was read, of which ``reused`` tokens were held; None where that is not known."""
-        if plan.strategy != "stuff" or not plan.sources:
+        if self._measure.limit is None or plan.strategy != "stuff" or not plan.sources:
             return
         if begun is not None and reused is not None:
-            if 2 * reused < begun.tokens:
+            empty, whole = (
+                self._measure.count(source_messages(texts, sources, "", language=language))
+                for sources in ((), begun.sources)
+            )
+            if reused < (empty + whole) // 2:
                 self._memory.forget(begun.packing)
                 self._misses += 1
             else:
@@ -99,7 +105,7 @@ class Stickiness:
         self._memory.remember(packing_of(plan.sources, self._under(texts, language), language))
 
     def _under(self, texts: TaskTexts, language: Language) -> str:
-        return beginning_of(self._model, self._window, texts, language)
+        return beginning_of(self._model, self._measure.window, texts, language)
 
 
 @dataclass(frozen=True)
@@ -153,7 +159,7 @@ def begin_as_before(
     Every passage of ``plan`` is in it and every source is the ranking's own text. None where nothing is saved,
     or where no such prompt has at most ``limit`` tokens.
     """
-    size = max(1, sum(_bytes(source.excerpt) for source in plan.sources))
+    size = max(1, sum(size_of(source.excerpt) for source in plan.sources))
     rate = plan.prompt_tokens / size
     attempts = 0
     tried: set[tuple[Source, ...]] = set()
@@ -165,7 +171,7 @@ def begin_as_before(
         tried.add(sources)
         tokens = count(sources)
         if tokens <= limit:
-            return _begun(plan, kept, sources, tokens, limit)
+            return Beginning(_begun(plan, kept, sources, tokens, limit), kept.packing, kept.sources)
         attempts += 1
         if attempts == _ATTEMPTS:
             break
@@ -194,7 +200,7 @@ def _beginnings(wanted: Sequence[Excerpt], packing: Packing, ranking: Ranking) -
     missing: defaultdict[tuple[str, int], list[Excerpt]] = defaultdict(list)
     for excerpt in wanted:
         missing[excerpt.source, excerpt.page].append(excerpt)
-    most = MOST_EXTRA * sum(map(_bytes, wanted))
+    most = MOST_EXTRA * sum(map(size_of, wanted))
     sources: list[Source] = []
     passages: list[Excerpt] = []
     saved = extra = 0
@@ -209,9 +215,9 @@ def _beginnings(wanted: Sequence[Excerpt], packing: Packing, ranking: Ranking) -
         missing[page] = [excerpt for excerpt in missing[page] if not holds(source, excerpt)]
         sources.append(source)
         passages += inside
-        useful = min(_bytes(source.excerpt), sum(map(_bytes, covered)))
+        useful = min(size_of(source.excerpt), sum(map(size_of, covered)))
         saved += useful
-        extra += _bytes(source.excerpt) - useful
+        extra += size_of(source.excerpt) - useful
         if extra > most:
             break
         gain = saved - EXTRA_COST * extra
@@ -226,13 +232,13 @@ def _behind(kept: Sequence[Source], wanted: Sequence[Excerpt]) -> tuple[Source, 
     return (*kept, *lay_out(missing, first=len(kept) + 1))
 
 
-def _begun(plan: Plan, kept: _Kept, sources: tuple[Source, ...], tokens: int, limit: int) -> Beginning:
+def _begun(plan: Plan, kept: _Kept, sources: tuple[Source, ...], tokens: int, limit: int) -> Plan:
     """``plan`` with these sources. What it had dropped may stand in them now."""
     dropped = tuple(excerpt for excerpt in plan.left if not any(holds(source, excerpt) for source in kept.sources))
     found = {*plan.taken, *plan.left}
     more = sum(not _is_found(passage, found) for passage in dict.fromkeys(kept.passages))
     used = plan.used + len(plan.left) - len(dropped) + more
-    begun = replace(
+    return replace(
         plan,
         batches=(sources,),
         used=used,
@@ -241,9 +247,6 @@ def _begun(plan: Plan, kept: _Kept, sources: tuple[Source, ...], tokens: int, li
         kept=more,
         reason=_reason(used, more, len(dropped), tokens, limit),
     )
-    whole = sum(_bytes(source.excerpt) for source in sources)
-    same = sum(_bytes(source.excerpt) for source in kept.sources)
-    return Beginning(begun, kept.packing, tokens * same // max(1, whole))
 
 
 def _is_found(passage: Excerpt, found: AbstractSet[Excerpt]) -> bool:
@@ -273,10 +276,6 @@ def _stretch(page: Sequence[Excerpt], start: int, end: int) -> tuple[Excerpt, tu
     if not used or start + len(text) != end:
         return None
     return replace(used[0], start=start, end=end, text=text), tuple(used)
-
-
-def _bytes(excerpt: Excerpt) -> int:
-    return len(excerpt.text.encode("utf-8", "surrogatepass"))
 
 
 def _reason(used: int, kept: int, dropped: int, tokens: int, limit: int) -> Words:

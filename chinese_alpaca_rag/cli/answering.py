@@ -25,8 +25,11 @@ KNOWN_QUOTE_COLUMNS = 40
 DROPPED_SHOWN = 5
 
 
-def open_model(session: Session) -> BaseChatModel:
-    """The chat model that the settings name; for the extractive reader, a note that it only quotes."""
+def open_model(session: Session, *, keeping: bool) -> BaseChatModel:
+    """The chat model that the settings name; for the extractive reader, a note that it only quotes.
+
+    ``keeping``: whether what it reads is worth keeping on disk for another question.
+    """
     settings = session.settings
     if settings.model == EXTRACTIVE:
         # Not by way of the factory, which knows checkpoints: this is the way that has to be quick.
@@ -41,7 +44,33 @@ def open_model(session: Session) -> BaseChatModel:
     def loaded(done: float) -> None:
         session.output.status(Words(zh=f"正在加载模型 {done:.0%}", en=f"Loading the model: {done:.0%}").text())
 
-    return chat_alpaca(settings.model, window=settings.window, models_dir=settings.models, on_progress=loaded)
+    options = {
+        "kv_type": settings.kv_type,
+        "prefix_store": settings.prefix_folder if keeping and settings.prefixes else None,
+    }
+    return chat_alpaca(
+        settings.model,
+        window=settings.window,
+        models_dir=settings.models,
+        draft_model=settings.draft,
+        on_progress=loaded,
+        **{name: value for name, value in options.items() if value is not None},
+    )
+
+
+def close_model(model: BaseChatModel | None, output: Output) -> None:
+    """Wait until what the model has read is kept for the next question, and say so if it could not be."""
+    close, finish = getattr(model, "close", None), getattr(model, "finish_saving", None)
+    if finish is not None:
+        output.status(
+            Words(zh="正在保存读过的内容，供下次使用……", en="Keeping what was read for the next time …").text()
+        )
+        problem = finish()
+        if problem is not None:
+            told = Words(zh=f"读过的内容没有全部保存：{problem.zh}", en=f"Not all that was read is kept: {problem.en}")
+            output.complain(told.text(), "yellow")
+    if close is not None:
+        close()
 
 
 def follow(events: Iterator[Any], output: Output) -> Finished[Any]:
@@ -135,17 +164,27 @@ def _receipt_parts(receipt: Receipt) -> list[str]:
         parts += [
             Words(zh=f"窗口 {receipt.window:,}", en=f"window {receipt.window:,}").text(),
             Words(
-                zh=f"读入 {receipt.prompt_tokens:,} 词元（复用 {receipt.reused_tokens:,}）",
-                en=f"{receipt.prompt_tokens:,} tokens in ({receipt.reused_tokens:,} reused)",
+                zh=f"读入 {receipt.prompt_tokens:,} 词元"
+                f"（复用 {receipt.reused_tokens:,}，计算 {receipt.evaluated_tokens:,}）",
+                en=f"{receipt.prompt_tokens:,} tokens in "
+                f"({receipt.reused_tokens:,} reused, {receipt.evaluated_tokens:,} evaluated)",
             ).text(),
             Words(zh=f"写出 {receipt.output_tokens:,} 词元", en=f"{receipt.output_tokens:,} out").text(),
         ]
     parts += [
-        Words(zh=f"读了 {receipt.passages_used} 个段落", en=f"{counted(receipt.passages_used, 'passage')} read").text(),
+        _passages_read(receipt).text(),
         f"{Words(zh='首字', en='first')} {_seconds(receipt.seconds_to_first_token)}",
         f"{Words(zh='共', en='all')} {_seconds(receipt.seconds)}",
     ]
     return parts
+
+
+def _passages_read(receipt: Receipt) -> Words:
+    used, kept = receipt.passages_used, receipt.passages_kept
+    zh, en = f"读了 {used} 个段落", f"{counted(used, 'passage')} read"
+    if kept:
+        zh, en = f"{zh}（{kept} 个是为了复用）", f"{en} ({kept} for reuse)"
+    return Words(zh=zh, en=en)
 
 
 def _seconds(seconds: float) -> str:

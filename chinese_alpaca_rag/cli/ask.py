@@ -2,25 +2,61 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from chinese_alpaca_rag.cli.answering import follow, open_model, show_result
+from chinese_alpaca_rag.cli.answering import close_model, follow, open_model, show_result
 from chinese_alpaca_rag.cli.output import Output, is_terminal
 from chinese_alpaca_rag.cli.places import pages_of_library
 from chinese_alpaca_rag.cli.session import Session
+from chinese_alpaca_rag.cli.usage import missing
 from chinese_alpaca_rag.errors import EmptyLibraryError, EmptyQuestionError, WrongUsageError
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.library.store import Library
 from chinese_alpaca_rag.settings import EXTRACTIVE
 
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+    from chinese_alpaca_rag.chains.packings import PackingMemory
+    from chinese_alpaca_rag.chains.question_answering import QuestionAnswering
+
 DEFAULT_PASSAGES = 12
 
 
-def ask(session: Session, question: str, *, passages: str | None) -> int:
-    """Answer ``question`` (``-`` reads it from standard input) from the library's documents."""
+def ask(
+    session: Session,
+    question: str | None,
+    *,
+    passages: str | None,
+    questions: Path | None = None,
+    answers: Path | None = None,
+) -> int:
+    """Answer ``question`` (``-`` reads it from standard input), or those of a file, from the library's documents."""
+    _check_what_is_asked(question, questions, answers)
     count = _passage_count(passages)
-    question = _question(question, session.output)
-    model = None if session.settings.model == EXTRACTIVE else open_model(session)
+    if questions is not None:
+        from chinese_alpaca_rag.cli.ask_many import ask_many
+
+        return ask_many(session, questions, answers, lambda: opened_chain(session, count))
+    asked = _question(question or "", session.output)
+    with opened_chain(session, count) as (chain, library):
+        finished = follow(chain.stream(asked), session.output)
+        if session.output.as_json:
+            session.output.document(finished.result.to_json())
+        else:
+            show_result(session.output, finished, pages_of_library(library))
+    return 0
+
+
+@contextmanager
+def opened_chain(session: Session, passages: int) -> Iterator[tuple[QuestionAnswering, Library]]:
+    """The chain that answers from the settings' library with the settings' model, and the library."""
+    model = None if session.settings.model == EXTRACTIVE else open_model(session, keeping=True)
     with Library.open(session.settings.library, readonly=True) as library:
         if not library.passage_count():
             raise _empty_library(session)
@@ -29,17 +65,52 @@ def ask(session: Session, question: str, *, passages: str | None) -> int:
         from chinese_alpaca_rag.retrieval.lexical import LibraryRetriever
 
         chain = create_qa_chain(
-            model or open_model(session),
-            LibraryRetriever(library=library, k=count),
+            model or open_model(session, keeping=True),
+            LibraryRetriever(library=library, k=passages),
             window=session.settings.window,
             strategy=session.settings.strategy,
+            packings=_packings(session, model, library),
         )
-        finished = follow(chain.stream(question), session.output)
-        if session.output.as_json:
-            session.output.document(finished.result.to_json())
-        else:
-            show_result(session.output, finished, pages_of_library(library))
-    return 0
+        yield chain, library
+    close_model(model, session.output)
+
+
+def _packings(session: Session, model: BaseChatModel | None, library: Library) -> PackingMemory | None:
+    """How earlier prompts began, kept where the model keeps what it computed for them."""
+    if getattr(model, "prefix_store", None) is None:
+        return None
+    from chinese_alpaca_rag.chains.packing_file import PackingFile
+
+    name = hashlib.sha256(library.absolute_folder.encode("utf-8", "surrogateescape")).hexdigest()
+    return PackingFile(session.settings.cache / "packings" / f"{name}.json")
+
+
+def _check_what_is_asked(question: str | None, questions: Path | None, answers: Path | None) -> None:
+    """Raise WrongUsageError unless there is one question or one file of them."""
+    if question is None and questions is None:
+        words = missing("question")
+        raise WrongUsageError(
+            words,
+            hint=Words(
+                zh="用法：alpaca-rag ask [选项] 问题，或 alpaca-rag ask --questions 文件",
+                en="Usage: alpaca-rag ask [OPTIONS] QUESTION, or: alpaca-rag ask --questions FILE",
+            ),
+        )
+    if question is not None and questions is not None:
+        raise WrongUsageError(
+            Words(
+                zh="既有问题，又有 --questions 的文件。", en="There is a question, and a file of them in --questions."
+            ),
+            hint=Words(zh="请去掉其中一个。", en="Leave one of them out."),
+        )
+    if answers is not None and questions is None:
+        raise WrongUsageError(
+            Words(zh="--answers 要和 --questions 一起用。", en="--answers goes with --questions."),
+            hint=Words(
+                zh="例如：alpaca-rag ask --questions 问题.txt --answers 答案.jsonl",
+                en="For example: alpaca-rag ask --questions list.txt --answers out.jsonl",
+            ),
+        )
 
 
 def _question(given: str, output: Output) -> str:

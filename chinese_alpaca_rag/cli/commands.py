@@ -147,12 +147,16 @@ def _ingest(
 @_command(app, "ask")
 def _ask(
     session: Session,
-    question: Annotated[list[str], typer.Argument()],
+    question: Annotated[list[str] | None, typer.Argument()] = None,
     passages: Annotated[str | None, typer.Option("--passages", "-k")] = None,
+    questions: Annotated[Path | None, typer.Option("--questions", "-q")] = None,
+    answers: Annotated[Path | None, typer.Option("--answers", "-a")] = None,
 ) -> int:
     from chinese_alpaca_rag.cli.ask import ask
 
-    return ask(session, " ".join(question), passages=passages)
+    return ask(
+        session, " ".join(question) if question else None, passages=passages, questions=questions, answers=answers
+    )
 
 
 @_command(app, "summarize")

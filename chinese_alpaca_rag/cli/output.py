@@ -46,6 +46,13 @@ class Output:
         sys.stdout.flush()
         self.written = True
 
+    def record(self, content: object) -> None:
+        """Print one JSON document of several, on a line of its own."""
+        self.clear_status()
+        sys.stdout.write(json_line(content))
+        sys.stdout.flush()
+        self.written = True
+
     def write(self, text: str) -> None:
         """Print a piece of running text at once, as it is generated."""
         shown = clean(text)
@@ -119,6 +126,11 @@ class Output:
         stream = sys.stderr if error else sys.stdout
         width = None if is_terminal(stream) else _UNBOUNDED
         return PlainConsole(file=stream, markup=False, highlight=False, emoji=False, width=width)
+
+
+def json_line(content: object) -> str:
+    """``content`` as JSON on one line, its line break included."""
+    return json.dumps(content, ensure_ascii=False).translate(_JSON_ESCAPES) + "\n"
 
 
 def prepare_streams(*, as_json: bool) -> None:

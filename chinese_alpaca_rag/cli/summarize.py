@@ -23,12 +23,12 @@ Refusal = tuple[Path, DocumentRefusedError | MissingExtraError]
 
 def summarize(session: Session, paths: Sequence[Path]) -> int:
     """Summarise the documents at ``paths``; those that cannot be read are named."""
-    model = None if session.settings.model == EXTRACTIVE else open_model(session)
+    model = None if session.settings.model == EXTRACTIVE else open_model(session, keeping=False)
     documents, refused = _read(session, paths)
     from chinese_alpaca_rag.chains import create_summarize_chain
 
     chain = create_summarize_chain(
-        model or open_model(session), window=session.settings.window, strategy=session.settings.strategy
+        model or open_model(session, keeping=False), window=session.settings.window, strategy=session.settings.strategy
     )
     finished = follow(chain.stream(documents), session.output)
     if session.output.as_json:

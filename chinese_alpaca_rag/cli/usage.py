@@ -31,7 +31,7 @@ def _complaint(error: Any) -> Words:
     """What is wrong; a complaint of typer's that is not known here stays in its English."""
     match type(error).__name__:
         case "MissingParameter" if error.param is not None:
-            return _missing(error.param.name)
+            return missing(error.param.name)
         case "NoSuchOption":
             return _unknown("选项", "option", error.option_name, ", ".join(sorted(error.possibilities or ())))
         case "BadOptionUsage":
@@ -44,7 +44,8 @@ def _complaint(error: Any) -> Words:
     return Words(zh=f"命令行有误：{message}", en=message)
 
 
-def _missing(name: str) -> Words:
+def missing(name: str) -> Words:
+    """What is said of an argument that is not there."""
     words = wording.PARAMETERS[name]
     return Words(
         zh=f"缺少参数：{words.placeholder.zh}（{words.help.zh}）",

@@ -73,8 +73,10 @@ COMMANDS: dict[str, CommandWords] = {
             en="Ask the library; the answer comes with citations checked against the text.",
         ),
         Words(
-            zh="✓ 表示引文在所指的位置找到，✗ 表示没有找到。",
-            en="✓ marks a quote found at the place it names, ✗ one that is not there.",
+            zh="✓ 表示引文在所指的位置找到，✗ 表示没有找到。用 --questions 一次问很多问题：资料相近的问题只读一遍资料；"
+            "--json 则每行一个 JSON 文档。",
+            en="✓ marks a quote found at the place it names, ✗ one that is not there. --questions asks many at once: "
+            "what questions have in common is read once; with --json each answer is a JSON document on a line.",
         ),
         (
             ('alpaca-rag ask "年假有几天？"', Words(zh="提问", en="ask")),
@@ -85,6 +87,10 @@ COMMANDS: dict[str, CommandWords] = {
             (
                 'alpaca-rag ask "年假有几天？" --model chinese-alpaca-2-7b-16k --window 16K',
                 Words(zh="由模型回答", en="answered by a model"),
+            ),
+            (
+                "alpaca-rag ask --questions list.txt --answers out.jsonl",
+                Words(zh="每行一个问题，可中断后继续", en="one a line; goes on where it stopped"),
             ),
         ),
     ),
@@ -186,6 +192,20 @@ PARAMETERS: dict[str, ParameterWords] = {
     "question": ParameterWords(
         Words(zh="要问的话；写 - 则从标准输入读取", en="what to ask; - reads it from standard input"),
         Words(zh="问题", en="QUESTION"),
+    ),
+    "questions": ParameterWords(
+        Words(
+            zh="一次问文件里的所有问题：每行一个（# 开头的行跳过），或每行一个 JSON（.jsonl）；- 为标准输入",
+            en="ask every question of a file: one a line (# skips a line), or a .jsonl of objects; - is standard input",
+        ),
+        Words(zh="文件", en="FILE"),
+    ),
+    "answers": ParameterWords(
+        Words(
+            zh="把答案逐条追加到这个文件（JSON 行）；再次运行时跳过其中已有的",
+            en="append each answer to this file as a line of JSON; another run skips what is answered there",
+        ),
+        Words(zh="文件", en="FILE"),
     ),
     "name": ParameterWords(
         Words(zh="模型的名称、Hub 名称或路径", en="a model's name, hub name or path"), Words(zh="名称", en="NAME")

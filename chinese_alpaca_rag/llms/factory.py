@@ -40,10 +40,11 @@ def chat_alpaca(
 
     ``window`` is in tokens (``None``: the trained one; the extractive reader has none and needs none).
     ``models_dir`` is where named weights are looked for first. ``draft_model`` is a smaller model of the same
-    generation and format, by path or name, that guesses ahead for a local one (``draft_model_path``). ``options`` are fields of the class:
-    ``temperature``, ``max_tokens``, ``n_threads``, ``lora_path`` and so on; an unknown one is refused. With
-    ``base_url`` the model is one at an OpenAI-compatible server, and only its tokenizer is looked for here
-    (``tokenizer_path`` says where it is). Weights load at the first call, but everything else is checked here.
+    generation and format, by path or name, that guesses ahead for a local one (``draft_model_path``).
+    ``options`` are fields of the class: ``temperature``, ``max_tokens``, ``n_threads``, ``lora_path`` and so on; an
+    unknown one is refused. With ``base_url`` the model is one at an OpenAI-compatible server, and only its
+    tokenizer is looked for here (``tokenizer_path`` says where it is). Weights load at the first call, but
+    everything else is checked here.
     Raises ``UnknownModelError``,
     ``NotAChatModelError``, ``WindowUnreachableError``, ``ModelNotFoundError`` or ``CheckpointError``.
     """

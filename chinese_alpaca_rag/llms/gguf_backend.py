@@ -142,6 +142,9 @@ class LlamaCppBackend:
 
     def evaluate(self, ids: Sequence[int], outputs: int = 1) -> None:
         """See ``Backend.evaluate``."""
+        if not 1 <= outputs <= min(len(ids), self.max_outputs):
+            # llama.cpp would end the process.
+            raise ValueError(f"{outputs} logits of {len(ids)} tokens")
         current = self._live.current
         held = len(current)
         self._batch.clear()

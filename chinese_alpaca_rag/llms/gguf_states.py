@@ -20,6 +20,7 @@ _BYTES: Final = ctypes.POINTER(ctypes.c_uint8)
 # number of sequences and sequence; then all keys and all values, cell by cell.
 _HEADER: Final = np.dtype([("magic", "<u4"), ("sequence", "<i4"), ("streams", "<u4"), ("cells", "<u4")])
 _CELL: Final = np.dtype([("position", "<i4"), ("sequences", "<u4"), ("sequence", "<i4")])
+_KIND: Final = 20
 
 
 class SequenceStates:
@@ -31,7 +32,6 @@ class SequenceStates:
         self._memory = lib.llama_get_memory(context)
         self._scratch = scratch
         self._buffers = StateBuffers()
-        self._sizes: tuple[int, int] | None = None
 
     def taken(self, sequence: int, start: int, end: int) -> memoryview:
         """The keys and values of the positions ``start`` to ``end`` (exclusive) of ``sequence``."""
@@ -62,22 +62,17 @@ class SequenceStates:
             self._clear()
             if read:
                 return bool(read == len(state))
-            if len(state) != self._size_of(end - start) or not make_room():
+            if not self._is_like_own(state, end - start) or not make_room():
                 return False
 
-    def _size_of(self, cells: int) -> int | None:
-        """The bytes that a state of so many cells has here; ``None`` while no sequence is held to learn it from."""
+    def _is_like_own(self, state: memoryview, cells: int) -> bool:
+        """Whether a state of so many cells is what this context writes, as far as its sizes and first types tell."""
         for sequence in range(self._scratch):
             if self._lib.llama_memory_seq_pos_max(self._memory, sequence) >= 1:
-                one, two = (self._size_of_beginning(sequence, length) for length in (1, 2))
-                return one + (cells - 1) * (two - one)
-        return None
-
-    def _size_of_beginning(self, sequence: int, length: int) -> int:
-        self._lib.llama_memory_seq_cp(self._memory, sequence, self._scratch, 0, length)
-        size = int(self._lib.llama_state_seq_get_size(self._context, self._scratch))
-        self._clear()
-        return size
+                one, two = self.taken(sequence, 0, 1), self.taken(sequence, 0, 2)
+                size = len(one) + (cells - 1) * (len(two) - len(one))
+                return len(state) == size and _kind(state, cells) == _kind(one, 1)
+        return False
 
     def _clear(self) -> None:
         self._lib.llama_memory_seq_rm(self._memory, self._scratch, -1, -1)
@@ -93,6 +88,12 @@ def _is_of(state: memoryview, start: int, end: int) -> bool:
     cells = np.frombuffer(state, _CELL, count=end - start, offset=_HEADER.itemsize)
     positions = np.sort(cells["position"])
     return bool((cells["sequences"] == 1).all() and np.array_equal(positions, np.arange(start, end)))
+
+
+def _kind(state: memoryview, cells: int) -> bytes:
+    """The magic, and what stands behind the cells: how values lie, the number of layers, the first keys' type."""
+    start = _HEADER.itemsize + cells * _CELL.itemsize
+    return bytes(state[:4]) + bytes(state[start : start + _KIND])
 
 
 def _pointer(state: memoryview) -> Any:

@@ -78,15 +78,13 @@ class LiveSequences(Generic[Store]):
 
         That is the current one, with nothing of it, where ``ids`` begin like none of them.
         """
-        kept, sequence = -1, self.current
+        sequence, kept = self.current, 0
         for candidate in reversed(self._by_use):
             alike = _alike(candidate.ids, ids)
-            if alike > kept:
-                kept, sequence = alike, candidate
+            if alike > kept and alike >= min(len(candidate), LEAST_BEGINNING):
+                sequence, kept = candidate, alike
             if kept == len(ids):
                 break
-        if kept < min(len(sequence), LEAST_BEGINNING):
-            return self.current, 0
         return sequence, kept
 
     def use(self, sequence: LiveSequence[Store]) -> None:

@@ -51,12 +51,14 @@ class Saver:
         self._waiting = 0
         self._stored: set[bytes] = set()
         self._failed: set[bytes] = set()
+        self._given_up = threading.Event()
         #: Why the last block that was to be kept was not; ``None`` where all is well.
         self.problem: Words | None = None
 
     def begin_prompt(self) -> None:
         """Another prompt: what could not be kept of the last one may be tried again."""
         self._failed.clear()
+        self._given_up.clear()
 
     def is_stored(self, key: BlockKey) -> bool:
         """Whether this object knows that the block is in the store; it may have gone since."""
@@ -84,37 +86,40 @@ class Saver:
             raise
         with self._guard:
             self._waiting += len(state)
-        if not self._submit(lambda: self._write_copy(block, state, claim)):
-            self._done(len(state), claim)
+        self._submit(lambda: self._write(block, state), lambda: self._done(len(state), claim))
         return True
 
     def save_later(self, blocks: Sequence[Unsaved], opened: Callable[[], Backend | None]) -> None:
         """Save ``blocks`` of one prompt once nobody uses the model; ``opened`` gives the backend while it is open."""
-        self._submit(lambda: self._save_from_context(blocks, opened))
+        self._submit(lambda: self._save_from_context(blocks, opened), lambda: None)
 
     def finish(self) -> None:
-        """Wait until everything is written that can be."""
+        """Wait until everything is written that can be. An interruption gives up what is not begun."""
         with self._guard:
             executor, self._executor = self._executor, None
-        if executor is not None:
+        if executor is None:
+            return
+        try:
             executor.shutdown(wait=True)
+        except BaseException:
+            self._given_up.set()
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
 
-    def _submit(self, work: Callable[[], None]) -> bool:
-        """Have ``work`` done in the thread; false at the interpreter's end, when nothing is taken any more."""
+    def _submit(self, work: Callable[[], object], finally_: Callable[[], None]) -> None:
+        """Have ``work`` done in the thread, and ``finally_`` whether it was done or given up."""
         with self._guard:
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(1, thread_name_prefix="prefixes")
             try:
-                self._executor.submit(work)
+                future = self._executor.submit(work)
             except RuntimeError:
-                return False
-            return True
-
-    def _write_copy(self, block: Unsaved, state: memoryview, claim: Claim | None) -> None:
-        try:
-            self._write(block, state)
-        finally:
-            self._done(len(state), claim)
+                # At the interpreter's end nothing is taken any more.
+                future = None
+        if future is None:
+            finally_()
+        else:
+            future.add_done_callback(lambda _: finally_())
 
     def _done(self, size: int, claim: Claim | None) -> None:
         with self._guard:
@@ -152,6 +157,8 @@ class Saver:
 
     def _save_from_context(self, blocks: Sequence[Unsaved], opened: Callable[[], Backend | None]) -> None:
         for block in blocks:
+            if self._given_up.is_set():
+                return
             if self._store.has(block.key):
                 self._stored.add(block.key.digest)
                 continue

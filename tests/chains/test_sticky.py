@@ -238,7 +238,7 @@ def test_nothing_is_lost_nothing_overflows_and_nothing_stale_is_shown(
         sources = begun.plan.sources
         _check(begun.plan.sources, found, plan.taken, still)
         assert count(sources) == begun.plan.prompt_tokens <= limit
-        assert 0 < begun.tokens <= begun.plan.prompt_tokens
+        assert sources[: len(begun.sources)] == begun.sources
         assert begun.plan.used == len(plan.taken) + len(plan.left) - len(begun.plan.left) + begun.plan.kept
         # It begins as it says, source by source.
         same = packing_of(sources, "u", "zh").sources

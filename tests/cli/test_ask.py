@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +23,8 @@ SENTENCE = "工作满十年的员工每年享有十天年假。"
 ANSWER_KEYS = ["answer", "citations", "receipt"]
 CITATION_KEYS = ["n", "source", "page", "start", "end", "quote", "verified"]
 RECEIPT_KEYS = {
-    "model", "strategy", "window", "prompt_tokens", "reused_tokens", "output_tokens", "passages_used",
-    "passages_dropped", "seconds_to_first_token", "seconds",
+    "model", "strategy", "window", "prompt_tokens", "reused_tokens", "evaluated_tokens", "output_tokens",
+    "passages_used", "passages_kept", "passages_dropped", "seconds_to_first_token", "seconds",
 }  # fmt: skip
 
 
@@ -120,8 +122,29 @@ def test_a_model_answers_and_its_tokens_are_counted(alpaca: Alpaca, library: Pat
     assert list(done.document)[:3] == ANSWER_KEYS
     receipt = done.document["receipt"]
     assert receipt["window"] == 2048
-    assert receipt["prompt_tokens"] > 0
+    assert receipt["prompt_tokens"] == receipt["evaluated_tokens"] + receipt["reused_tokens"] > 0
     assert receipt["output_tokens"] > 0
+
+
+def test_the_next_run_begins_as_the_last_one_did(
+    alpaca: Alpaca, library: Path, toys: ToyCheckpoint, own_home: Path
+) -> None:
+    asked = ["--library", library, "--model", toys.gguf, "--window", "900", "--passages", 2]
+    first = alpaca("ask", "网关的单价是多少？手册适用于谁？", *asked, "--json").document["receipt"]
+    done = alpaca("ask", "工作满十年有几天年假？网关的单价是多少？", *asked)
+    assert done.code == 0
+    assert first["reused_tokens"] == 0
+    receipt = done.out.splitlines()[-1]
+    reused, evaluated = (
+        int(number.replace(",", "")) for number in re.findall(r"([\d,]+) (?:reused|evaluated)", receipt)
+    )
+    assert reused > 100 > 0 < evaluated
+    [packings] = (own_home / ".cache" / "chinese-alpaca-rag" / "packings").iterdir()
+    assert packings.stat().st_mode & 0o777 == 0o600
+    assert "docs" not in packings.read_text()
+    without = alpaca("ask", QUESTION, "--library", tmp_copy(library), *asked[2:], "--no-cache", "--json")
+    assert without.document["receipt"]["reused_tokens"] == 0
+    assert len(list(packings.parent.iterdir())) == 1
 
 
 def test_the_text_of_a_model_is_shown_as_it_comes(alpaca_process: Alpaca, library: Path, toys: ToyCheckpoint) -> None:
@@ -153,6 +176,11 @@ def test_a_model_is_found_by_name_in_the_models_folder(
     # Found, opened, and seen not to be what it is called: the toy's vocabulary is not the 7B's.
     assert done.error["type"] == "CheckpointError"
     assert "55296" in done.error["message"]
+
+
+def tmp_copy(library: Path) -> Path:
+    """The same library somewhere else."""
+    return shutil.copytree(library, library.with_name("copy"))
 
 
 # What is refused

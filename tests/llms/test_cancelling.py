@@ -63,11 +63,11 @@ def test_a_task_that_is_cancelled_ends_within_one_token(open_model: OpenModel) -
     backend = model._opened()
     evaluate = backend.evaluate
 
-    def counted(ids: list[int]) -> None:
+    def counted(ids: list[int], outputs: int = 1) -> None:
         seen.append(len(ids))
         if len(seen) > 20:
             started.set()
-        evaluate(ids)
+        evaluate(ids, outputs)
 
     vars(backend)["evaluate"] = counted
 

@@ -243,3 +243,22 @@ def test_prompt_ids_are_the_same_on_every_backend(toy: ToyCheckpoint) -> None:
     ]
     prompts = {model.render(messages).ids for model in models}  # type: ignore[attr-defined]
     assert len(prompts) == 1
+
+
+def test_a_draft_is_found_by_path_and_by_name(toy: ToyCheckpoint, toy_base: ToyCheckpoint, tmp_path: Path) -> None:
+    by_path = chat_alpaca(toy.gguf, draft_model=str(toy_base.gguf))
+    assert isinstance(by_path, ChatAlpacaGGUF)
+    assert by_path.draft_model_path == toy_base.gguf
+    with pytest.raises(ModelNotFoundError, match=r"chinese-alpaca-2-1\.3b"):
+        chat_alpaca(toy.gguf, draft_model="chinese-alpaca-2-1.3b", models_dir=tmp_path)
+    with pytest.raises(UnknownModelError):
+        chat_alpaca(toy.gguf, draft_model="gpt-4")
+    models = tmp_path / "models"
+    (models / "chinese-llama-2-1.3b").mkdir(parents=True)
+    (models / "chinese-llama-2-1.3b" / "weights.gguf").symlink_to(toy_base.gguf)
+    by_name = chat_alpaca(toy.gguf, draft_model="chinese-llama-2-1.3b", models_dir=models)
+    assert isinstance(by_name, ChatAlpacaGGUF)
+    assert by_name.draft_model_path == models / "chinese-llama-2-1.3b"
+    # There is none of the model's own format.
+    with pytest.raises(ModelNotFoundError):
+        chat_alpaca(toy.hf, draft_model="chinese-llama-2-1.3b", models_dir=models)

@@ -42,7 +42,7 @@ def asked(model: LocalChat, prompt: list[BaseMessage]) -> tuple[str, int, int]:
     """The answer, its prompt's tokens, and how many of them the backend really evaluated."""
     backend = model._backend
     before = backend.evaluated if backend else 0
-    answer = model.invoke(prompt)
+    answer = model.invoke(prompt, speculation="off")  # guesses that are wrong are evaluated too
     backend = model._backend
     assert backend is not None and answer.usage_metadata is not None
     written = answer.usage_metadata["output_tokens"]

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import safetensors.torch
 from hypothesis import given, settings
@@ -32,9 +31,9 @@ def open_backend(one_thread: None) -> Iterator[Opening]:
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> ToyCheckpoint:
-    """Heads of 32 numbers, as quantised keys need; four heads share keys and values of two."""
+    """Heads of 32 numbers, as quantised keys need; two heads each share their keys and values."""
     folder = tmp_path_factory.mktemp("wide")
-    return build_toy_family(folder, tokenizer_model=toy_tokenizer_model(), hidden=128, heads=4, kv_heads=2)
+    return build_toy_family(folder, tokenizer_model=toy_tokenizer_model(), hidden=192, heads=6, kv_heads=3)
 
 
 def states_of(backend: Backend, ids: list[int], cut: int = CUT) -> dict[int, bytes]:
@@ -93,7 +92,10 @@ def test_values_that_lie_crosswise_go_on_exactly(
 ) -> None:
     """As llama.cpp holds them without flash attention."""
     monkeypatch.setattr(gguf_backend, "_FLASH_ATTENTION_AUTO", 0)
-    check_exact(*(open_backend("gguf", wide) for _ in range(2)))
+    first, second = (open_backend("gguf", wide) for _ in range(2))
+    check_exact(first, second)
+    first.keep(IDS)
+    assert bytes(first.snapshot(0, CUT))[16 + 12 * CUT] == 1
 
 
 @pytest.mark.parametrize("kind", ["gguf", "hf"])
@@ -125,8 +127,7 @@ def test_states_fit_between_what_others_hold(kind: str, toy: ToyCheckpoint, open
 
 
 def test_other_sequences_make_room_for_a_state(toy: ToyCheckpoint, open_backend: Opening) -> None:
-    states = {}
-    large, small = open_backend("gguf", toy, 512), open_backend("gguf", toy, 512)
+    large, small = open_backend("gguf", toy, 1024), open_backend("gguf", toy, 512)
     expected = logits_after(large, IDS)
     states = states_of(large, IDS)
     assert read(small, OTHERS) == 0
@@ -134,11 +135,11 @@ def test_other_sequences_make_room_for_a_state(toy: ToyCheckpoint, open_backend:
     assert difference(logits_after(small, IDS), expected) < 0.005
     assert read(small, OTHERS) == 0
     # With nothing left to let go of, it does not fit.
-    small.forget()
-    assert read(small, IDS) == 0
-    while small.keep([*IDS, *OTHERS[: small.capacity - len(IDS) - 10], 5]) < small.capacity - 10:
-        small.evaluate([9])
-    assert not small.restore(IDS[:CUT], memoryview(states[0]))
+    long = random_ids(600)
+    read(large, long)
+    read(small, long[:480])
+    assert not small.restore(long[480:540], memoryview(large.snapshot(480, 540)))
+    assert small.turn_to(long) == 480
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +178,7 @@ def test_a_state_that_does_not_fit_changes_nothing(
 ) -> None:
     first, second = pair
     kind = "hf" if "torch" in first.state_format else "gguf"
+    expected = first.logits().copy()
     right = bytes(first.snapshot(CUT, 2 * CUT))
     block = IDS[CUT : 2 * CUT]
     for ids in (block[:-1], [*block, 5], []):
@@ -187,12 +189,14 @@ def test_a_state_that_does_not_fit_changes_nothing(
     read(other, IDS)
     check_refused(second, block, bytes(other.snapshot(CUT, 2 * CUT)))
     assert second.restore(block, memoryview(right))
-    assert difference(logits_after(second, IDS), logits_after(first, IDS)) == 0
+    assert difference(logits_after(second, IDS), expected) < 0.005
 
 
 def test_a_state_of_other_positions_is_refused(pairs: dict[str, tuple[Backend, Backend]]) -> None:
     """llama.cpp writes positions down; for tensors alone, who keeps them answers for their place."""
     first, second = pairs["gguf"]
+    first.forget()
+    second.forget()
     read(first, IDS)
     read(second, OTHERS)
     read(second, IDS[:CUT])
@@ -225,9 +229,10 @@ def test_damage_never_ends_the_process(
     kind: str, pairs: dict[str, tuple[Backend, Backend]], data: st.DataObject
 ) -> None:
     first, second = pairs[kind]
+    second.forget()
     read(first, IDS)
+    read(second, OTHERS)
     read(second, IDS[:CUT])
-    second.drop(CUT)
     state = bytearray(first.snapshot(CUT, 2 * CUT))
     # Most of what can go wrong stands at the start, and before the keys.
     places = st.one_of(st.integers(0, 16 + 12 * CUT + 40), st.integers(0, len(state) - 1))
@@ -236,14 +241,15 @@ def test_damage_never_ends_the_process(
     cut = data.draw(st.one_of(st.just(len(state)), st.integers(0, len(state))))
     taken = second.restore(IDS[CUT : 2 * CUT], memoryview(state[:cut]))
     assert second.turn_to(IDS) == (2 * CUT if taken else CUT)
-    assert np.isfinite(logits_after(second, IDS[: CUT + 1])).all()
+    assert second.turn_to(OTHERS) == len(OTHERS)
+    assert difference(logits_after(second, IDS[: CUT + 1]), logits_after(first, IDS[: CUT + 1])) < 0.005
 
 
 def test_a_state_is_a_safetensors_file(toy: ToyCheckpoint, open_backend: Opening) -> None:
     backend: Any = open_backend("hf", toy)
     read(backend, IDS)
     tensors = safetensors.torch.load(bytes(backend.snapshot(10, 30)))
-    assert list(tensors) == ["keys.0", "keys.1", "values.0", "values.1"]
+    assert sorted(tensors) == ["keys.0", "keys.1", "values.0", "values.1"]
     for index, layer in enumerate(backend._cache.layers):
         assert tensors[f"keys.{index}"].equal(layer.keys[..., 10:30, :])
         assert tensors[f"values.{index}"].equal(layer.values[..., 10:30, :])
@@ -258,9 +264,9 @@ def test_a_state_outlives_what_comes_after_it(kind: str, toy: ToyCheckpoint, ope
     part = state[8:]
     copies = bytes(state), bytes(part)
     for start in range(0, 5 * 40, 40):
-        del state
         state = memoryview(backend.snapshot(start, start + 40))
     assert bytes(part) == copies[1]
+    assert state.nbytes < len(copies[0])
     backend.forget()
     askew = memoryview(b"\0" + copies[0])[1:]
     assert backend.restore(IDS[:CUT], askew)
