@@ -98,6 +98,13 @@ def test_ask_with_a_model_and_a_window(library: Path, toy: ToyCheckpoint) -> Non
     assert run("ask.py", library, QUESTION, toy.gguf, "4096").strip()
 
 
+def test_many_questions(library: Path, toy: ToyCheckpoint, tmp_path: Path) -> None:
+    file = tmp_path / "questions.txt"
+    file.write_text(f"{QUESTION}\n年假有几天？\n", encoding="utf-8")
+    assert ANSWER in run("many_questions.py", library, file)
+    assert run("many_questions.py", library, file, toy.gguf, "4096").count("prompt tokens evaluated") == 2
+
+
 @pytest.mark.parametrize("backend", ["gguf", "hf"])
 def test_structured(toy: ToyCheckpoint, backend: str, tmp_path: Path) -> None:
     notice = tmp_path / "notice.txt"

@@ -19,14 +19,19 @@ _ATTEMPTS = 4
 
 
 def group_questions(found: Sequence[Sequence[Excerpt]], most: int, fits: Fits) -> list[list[int]]:
-    """The questions' places in groups of at most ``most``, in the order of each group's first.
+    """The questions' places in groups of at most ``most``, in the order in which they had better be asked.
 
-    ``found`` are the passages that each question needs; one that has to be asked alone needs none.
+    ``found`` are the passages that each question needs; one that has to be asked alone needs none. A group is followed
+    by the question that has most in common with it: its prompt can begin as the last one did.
     """
     waiting = list(range(len(found)))
     groups: list[list[int]] = []
+    group: _Group | None = None
     while waiting:
-        group = _Group(found, waiting.pop(0))
+        last = group
+        first = waiting[0] if last is None else max(waiting, key=last.common)
+        waiting.remove(first)
+        group = _Group(found, first)
         while len(group.members) < most and (joining := _next(group, waiting, fits)) is not None:
             group.add(joining)
             waiting.remove(joining)
@@ -48,16 +53,20 @@ class _Group:
         self.members.append(place)
         self.passages |= {excerpt: size_of(excerpt) for excerpt in self._found[place]}
 
+    def common(self, place: int) -> int:
+        """How much of what a question needs is here, in bytes."""
+        return sum(self.passages.get(excerpt, 0) for excerpt in self._found[place])
+
     def passages_with(self, place: int) -> list[Excerpt]:
         """All that the prompt would hold if a question joined."""
         return list(dict.fromkeys([*self.passages, *self._found[place]]))
 
     def gain(self, place: int) -> float:
         """What is saved when a question joins, less what it costs; not above 0 where it had better not."""
-        own = {excerpt: size_of(excerpt) for excerpt in self._found[place]}
-        common = sum(size for excerpt, size in own.items() if excerpt in self.passages)
+        common = self.common(place)
         if not common:
             return 0.0
+        own = {excerpt: size_of(excerpt) for excerpt in self._found[place]}
         whole = sum((self.passages | own).values())
         before = sum(self.passages.values())
         for member in (*self.members, place):

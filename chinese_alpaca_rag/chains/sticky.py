@@ -78,12 +78,17 @@ class Stickiness:
         """``plan`` behind a beginning that the model should hold, if that saves anything; see ``begin_as_before``.
 
         ``count`` gives the tokens of the question's prompt by its sources. ``rank`` gives the passages that still
-        rank, and is asked only where there is an earlier prompt.
+        rank, and is asked only where there is an earlier prompt with a page of which something was found.
         """
         limit = self._measure.limit
         if limit is None or plan.strategy != "stuff" or not plan.taken or self._misses >= _MOST_MISSES:
             return None
-        packings = self._memory.recall(self._under(texts, language))
+        found = {(digest_of_name(excerpt.source), excerpt.page) for excerpt in plan.taken}
+        packings = [
+            packing
+            for packing in self._memory.recall(self._under(texts, language))
+            if any((source.document, source.page) in found for source in packing.sources)
+        ]
         return begin_as_before(plan, packings, Ranking(rank(), language), count, limit) if packings else None
 
     def learn(

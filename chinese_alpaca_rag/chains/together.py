@@ -33,7 +33,7 @@ from chinese_alpaca_rag.llms.interface import CountsPrompts
 Outcome = Answer | Exception
 
 #: So many questions are looked up before the first of them is asked.
-AT_ONCE = 128
+AT_ONCE = 256
 #: The most questions over one prompt where the model is asked one after another.
 MOST_IN_TURN = 16
 # How often, in seconds, is looked whether anybody still waits for answers that are made side by side.

@@ -74,7 +74,7 @@ def llama_cpp_need(
     window: int,
     kv_type: KvType = "f16",
     *,
-    sequences: int = 8,
+    sequences: int = 16,
     first_on_gpu: int | None = None,
 ) -> MemoryNeed:
     """What ``card`` takes under llama.cpp with a context of ``window`` tokens, shared by all sequences.

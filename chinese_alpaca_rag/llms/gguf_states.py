@@ -13,6 +13,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from chinese_alpaca_rag.errors import ModelError
+from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.llms.state_buffers import StateBuffers
 
 _BYTES: Final = ctypes.POINTER(ctypes.c_uint8)
@@ -34,7 +36,10 @@ class SequenceStates:
         self._buffers = StateBuffers()
 
     def taken(self, sequence: int, start: int, end: int) -> memoryview:
-        """The keys and values of the positions ``start`` to ``end`` (exclusive) of ``sequence``."""
+        """The keys and values of the positions ``start`` to ``end`` (exclusive) of ``sequence``.
+
+        Raises ``ModelError``.
+        """
         self._lib.llama_memory_seq_cp(self._memory, sequence, self._scratch, start, end)
         try:
             size = self._lib.llama_state_seq_get_size(self._context, self._scratch)
@@ -43,7 +48,13 @@ class SequenceStates:
         finally:
             self._clear()
         if written != size:
-            raise RuntimeError(f"llama.cpp wrote {written} bytes of a state of {size}")
+            raise ModelError(
+                Words(
+                    zh=f"llama.cpp 只写出了 {size} 字节状态中的 {written} 字节。",
+                    en=f"llama.cpp wrote {written} bytes of a state of {size}.",
+                ),
+                hint=Words(zh="请用更小的窗口重试。", en="Try a smaller window."),
+            )
         return state
 
     def put(self, state: memoryview, sequence: int, start: int, end: int, make_room: Callable[[], bool]) -> bool:

@@ -39,6 +39,8 @@ _LOAD_MODES: Final = {(False, False): 0, (True, False): 1, (False, True): 2, (Tr
 # ggml_log_level to logging's; everything else (debugging, and lines continued) is for debugging.
 _LOG_LEVELS: Final = {2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
 
+_NO_ROOM: Final = "failed to find a memory slot"
+
 _logger = logging.getLogger(__name__)
 _logger.addHandler(logging.NullHandler())
 _starting = threading.Lock()
@@ -294,4 +296,6 @@ def _log(level: int, text: bytes, _user_data: Any) -> None:
         return
     if _LOG_LEVELS.get(level, 0) >= logging.WARNING:
         complaints.add(line)
-    _logger.log(_LOG_LEVELS.get(level, logging.DEBUG), line)
+    # Room is then made and it is tried again.
+    expected = _NO_ROOM in line
+    _logger.log(logging.DEBUG if expected else _LOG_LEVELS.get(level, logging.DEBUG), line)

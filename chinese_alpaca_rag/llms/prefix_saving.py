@@ -81,6 +81,12 @@ class Saver:
             return False
         try:
             state = memoryview(backend.snapshot(block.start, block.end)).cast("B")
+        except MemoryError:
+            # The answer matters more.
+            self.problem = Words(zh="内存不足。", en="There was not enough memory.")
+            self._failed.add(block.key.digest)
+            _release(claim)
+            return True
         except BaseException:
             _release(claim)
             raise

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from langchain_core.callbacks import CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.language_models import FakeListChatModel
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 
 from chinese_alpaca_rag.chains import Answer, create_qa_chain
 from chinese_alpaca_rag.chains.grouping import group_questions
@@ -172,6 +172,15 @@ def test_every_question_keeps_its_callbacks_and_config() -> None:
         assert isinstance(outcome, Answer)
         assert recorder.started[0][1] is None
         assert len({parent for _, parent in recorder.started[1:]}) == 1
+
+
+def test_a_batch_goes_through_a_sequence() -> None:
+    model = SideBySide()
+    text: Any = chain_over(model) | RunnableLambda(lambda answer: answer.answer)
+    assert text.batch(list(ABOUT)) == [alone(question).answer for question in ABOUT]
+    assert model.batches == [3, 2]
+    failing = text.batch([*ABOUT, ""], return_exceptions=True)
+    assert isinstance(failing[-1], EmptyQuestionError)
 
 
 def test_no_questions_are_no_work() -> None:

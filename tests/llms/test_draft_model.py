@@ -119,6 +119,34 @@ def test_a_draft_keeps_in_step_and_reads_nothing_twice(open_pair: OpenPair, twin
 
 
 @pytest.mark.usefixtures("willing")
+def test_what_a_draft_guesses_depends_on_the_text_alone(open_pair: OpenPair, twin: ToyCheckpoint) -> None:
+    """And not on what it guessed before, of which much was wrong, nor on who used it in between."""
+    model = open_pair(twin)
+    draft = model._draft
+    assert draft is not None
+    request = request_of(model, QUESTION)
+    drafter = drafter_of(draft, request, Cancellation())
+    so_far, guessed = [700], [0]
+    for right, disturbed in ((0, False), (1, False), (4, False), (0, True), (2, False), (3, True), (0, False)):
+        # So many of the last guess were right, then came something else.
+        so_far = [*so_far, *guessed[:right], 701]
+        if disturbed:
+            drafter.close()
+            draft.next_token_logits([1, 300, 301])
+        guessed = list(drafter.guess(so_far, 4).ids)
+        assert guessed == likeliest(model, [*request.ids, *so_far], 4)
+    drafter.close()
+
+
+def likeliest(model: LocalChat, ids: list[int], count: int) -> list[int]:
+    """The ids that a model would go on with: a twin's own."""
+    found: list[int] = []
+    for _ in range(count):
+        found.append(int(model.next_token_logits([*ids, *found]).argmax()))
+    return found
+
+
+@pytest.mark.usefixtures("willing")
 def test_a_prompt_longer_than_the_drafts_window_is_given_to_it_without_its_beginning(
     open_pair: OpenPair, stranger: ToyCheckpoint
 ) -> None:
