@@ -220,24 +220,21 @@ class ModelDrafter:
             agreed += 1
         if agreed < len(self._held):
             backend.drop(len(self._prompt) + agreed)
-        self._held = None
         for start in range(agreed, len(written), backend.batch):
             backend.evaluate(written[start : start + backend.batch])
-        self._held, self._certain = list(written), len(written)
+        self._certain = len(written)
         return True
 
     def _continue(self, backend: Backend, written: Sequence[int], most: int) -> list[int]:
         """The likeliest ids one after another, as long as each is likely enough."""
         guessed: list[int] = []
-        held = [*written]
+        self._held = held = [*written]
         while (index := self._likely(backend.logits(), [*written[-PENALISED_IDS:], *guessed])) is not None:
             guessed.append(index)
             if len(guessed) == most:
                 break
-            self._held = None
             backend.evaluate([index])
             held.append(index)
-            self._held = held
         return guessed
 
     def _likely(self, logits: Logits, recent: Sequence[int]) -> int | None:

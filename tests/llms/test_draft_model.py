@@ -129,7 +129,7 @@ def test_what_a_draft_guesses_depends_on_the_text_alone(open_pair: OpenPair, twi
     so_far, guessed = [700], [0]
     for right, disturbed in ((0, False), (1, False), (4, False), (0, True), (2, False), (3, True), (0, False)):
         # So many of the last guess were right, then came something else.
-        so_far = [*so_far, *guessed[:right], 701]
+        so_far = [*so_far, *guessed[:right], 701, 702]
         if disturbed:
             drafter.close()
             draft.next_token_logits([1, 300, 301])
