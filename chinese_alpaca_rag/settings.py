@@ -67,6 +67,11 @@ class Settings:
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
+    def packing_folder(self) -> Path:
+        """Where it is kept which sources stood in earlier prompts: places and digests, one file a library."""
+        return self.cache / "packings"
+
+    @property
     def prefix_folder(self) -> Path:
         """Where the beginnings of prompts are kept, whether or not they are used this time."""
         return self.cache / "prefixes"

@@ -82,7 +82,7 @@ def _packings(session: Session, model: BaseChatModel | None, library: Library) -
     from chinese_alpaca_rag.chains.packing_file import PackingFile
 
     name = hashlib.sha256(library.absolute_folder.encode("utf-8", "surrogateescape")).hexdigest()
-    return PackingFile(session.settings.cache / "packings" / f"{name}.json")
+    return PackingFile(session.settings.packing_folder / f"{name}.json")
 
 
 def _check_what_is_asked(question: str | None, questions: Path | None, answers: Path | None) -> None:

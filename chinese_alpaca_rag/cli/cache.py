@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,8 @@ def clear_prefixes(session: Session, document: Path | None) -> int:
         store.clear(model=_kept_name(model, {entry.model for entry in store.entries()}))
     else:
         store.clear()
+    # Which sources stood in prompts that are not kept any more is of no use.
+    shutil.rmtree(session.settings.packing_folder, ignore_errors=True)
     _complain(store)
     after = store.usage()
     removed = max(0, before.bytes - after.bytes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
 import time
 from collections import Counter
@@ -82,6 +83,7 @@ class _Prefixes:
     def __init__(self, settings: Settings) -> None:
         self.problem: Words | None = None
         self._folder = settings.prefix_folder
+        self._packings = settings.packing_folder
 
     def forget_documents(self, wanted_gone: Callable[[str], bool], /) -> int:
         if not os.path.lexists(self._folder):
@@ -91,6 +93,9 @@ class _Prefixes:
         store = PrefixStore(self._folder)
         count = store.forget_documents(wanted_gone)
         self.problem = store.problem
+        if count:
+            # Digests of its text stand there, in prompts that nothing is kept of any more.
+            shutil.rmtree(self._packings, ignore_errors=True)
         return count
 
 

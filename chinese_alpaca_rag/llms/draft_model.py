@@ -197,7 +197,7 @@ class ModelDrafter:
         self._not_before = self._begun + waiting / _SHARE_FOR_READING
         if time.monotonic() < self._not_before or not self._timed_reading(backend, whole, len(whole)):
             return False
-        self._held, self._certain = list(written), len(written)
+        self._certain = len(written)
         return True
 
     def _timed_reading(self, backend: Backend, ids: Sequence[int], end: int) -> bool:

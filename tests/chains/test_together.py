@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from langchain_core.callbacks import CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.language_models import FakeListChatModel
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 
 from chinese_alpaca_rag.chains import Answer, create_qa_chain
 from chinese_alpaca_rag.chains.grouping import group_questions
+from chinese_alpaca_rag.chains.packings import RecentPackings
 from chinese_alpaca_rag.chains.question_answering import QuestionAnswering
 from chinese_alpaca_rag.chains.sources import Excerpt, excerpts_of, size_of
 from chinese_alpaca_rag.chains.sticky import MOST_EXTRA
@@ -158,6 +160,55 @@ def test_a_later_batch_begins_as_an_earlier_prompt() -> None:
     answers = chain.batch(["安全？", "帽子？"])
     assert list(shown_sources(model.prompts[1]).values()) == [each.page_content for each in (LEAVES, PRICES, SAFE)]
     assert all(answer.receipt.reused_tokens > len(LEAVES.page_content) for answer in answers)
+
+
+def test_a_group_gives_no_question_more_to_read_than_it_may_have() -> None:
+    extra, one, two, three = (at(f"{number}号".ljust(100, "续"), number) for number in range(4))
+    about = {"前？": [extra, one], "甲？": [one, two, extra], "乙？": [one, three, extra]}
+    model = SideBySide()
+    chain = create_qa_chain(model, RankedRetriever(rankings=about, k=2))
+    chain.invoke("前？")
+    assert [answer.receipt.passages_used for answer in chain.batch(["甲？", "乙？"])] == [3, 3]
+    assert chain.invoke("甲？").receipt.passages_used <= 3
+
+
+def test_a_beginning_that_is_not_held_is_noticed_by_a_group_as_well() -> None:
+    about = {**ABOUT, "安全？": [SAFE, LEAVES, PRICES], "帽子？": [LEAVES, SAFE, PRICES]}
+    memory = RecentPackings()
+    chain = chain_over(SideBySide(holds=0), {**about, "差旅？": [TRAVELS, LEAVES, SAFE]}, packings=memory)
+    chain.invoke("差旅？")
+    [stale] = memory._packings
+    receipts = [answer.receipt for answer in chain.batch(["安全？", "帽子？"])]
+    assert [receipt.reused_tokens for receipt in receipts] == [0, 0]
+    assert stale not in memory._packings
+
+
+def test_the_time_that_others_took_is_not_a_questions_own() -> None:
+    chain = chain_over(KeepingModel(pace=lambda: time.sleep(0.01)))
+    began = time.monotonic()
+    answers = chain.batch(list(ABOUT))
+    elapsed = time.monotonic() - began
+    assert sum(answer.receipt.seconds for answer in answers) < elapsed
+    assert all(answer.receipt.seconds > 0.01 for answer in answers)
+
+
+def test_a_member_whose_own_prompt_does_not_fit_is_asked_alone() -> None:
+    class Odd(SideBySide):
+        """Counts prompts of more than one source about prices as far too long."""
+
+        def count_prompt_tokens(self, messages: Sequence[BaseMessage]) -> int:
+            odd = "价格" in messages[-1].text.rpartition("问题：")[2] and "[4]" in messages[-1].text
+            return super().count_prompt_tokens(messages) + 10_000 * odd
+
+    about = {
+        "价格？": [PRICES, TRAVELS, SAFE],
+        "关于年假的一个很长的问题：": [LEAVES, PRICES, TRAVELS],
+        "还有一个关于年假的问题？": [LEAVES, TRAVELS, PRICES],
+    }
+    model = Odd()
+    answers = chain_over(model, about).batch(list(about))
+    assert model.batches == [2]
+    assert [answer.answer for answer in answers] == [alone(question, about).answer for question in about]
 
 
 def test_every_question_keeps_its_callbacks_and_config() -> None:
@@ -314,19 +365,46 @@ def test_groups_hold_every_question_once_and_stay_within_bounds(
             assert whole - own <= MOST_EXTRA * own
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.lists(st.sampled_from(DOCUMENTS), min_size=1, max_size=6, unique_by=id), min_size=1, max_size=6))
-def test_together_every_question_reads_all_that_it_would_read_alone(rankings: list[list[Document]]) -> None:
+def test_a_question_that_shares_too_little_is_not_joined() -> None:
+    def needs(*numbers: int) -> list[Excerpt]:
+        return excerpts_of([at(f"{number}号".ljust(100, "续"), number) for number in numbers])
+
+    def always(*_: object) -> bool:
+        return True
+
+    assert group_questions([needs(*range(10)), needs(*range(7, 17))], 8, always) == [[0], [1]]
+    assert group_questions([needs(*range(10)), needs(*range(6, 16))], 8, always) == [[0, 1]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from(DOCUMENTS), min_size=1, max_size=6, unique_by=id), min_size=1, max_size=6),
+    st.integers(700, 1400),
+    st.integers(0, 2),
+)
+def test_together_every_question_reads_all_that_it_would_read_alone(
+    rankings: list[list[Document]], window: int, asked_before: int
+) -> None:
     about = {f"第{number}问？": ranking for number, ranking in enumerate(rankings)}
-    model = SideBySide(window=1400, max_tokens=100)
-    outcomes = create_qa_chain(model, RankedRetriever(rankings=about, k=6)).batch(list(about))
-    for question, ranking, answer in zip(about, rankings, outcomes, strict=True):
-        by_itself = create_qa_chain(
-            ReadingModel(window=1400, max_tokens=100), RankedRetriever(rankings=about, k=6)
-        ).invoke(question)
+    settings: dict[str, Any] = {"window": window, "max_tokens": 100}
+    model = SideBySide(**settings)
+    chain = create_qa_chain(model, RankedRetriever(rankings=about, k=4))
+    for question in list(about)[:asked_before]:
+        chain.invoke(question)
+    model.prompts.clear()
+    outcomes = chain.batch(list(about))
+    for question, answer in zip(about, outcomes, strict=True):
+        reading = ReadingModel(**settings)
+        by_itself = create_qa_chain(reading, RankedRetriever(rankings=about, k=4)).invoke(question)
         assert answer.receipt.strategy == by_itself.receipt.strategy
-        assert answer.receipt.dropped == by_itself.receipt.dropped
+        if answer.receipt.strategy == "map_reduce":
+            continue
+        assert set(answer.receipt.dropped) <= set(by_itself.receipt.dropped)
         [prompt] = [prompt for prompt in model.prompts if prompt.endswith(question)]
-        texts = set(shown_sources(prompt).values())
-        assert {document.page_content for document in ranking} <= texts
-        assert answer.receipt.passages_used == len(texts) == answer.receipt.passages_kept + len(ranking)
+        texts, own = (set(shown_sources(one).values()) for one in (prompt, reading.prompts[0]))
+        assert own <= texts
+        places = {(place.source, place.start) for place in answer.receipt.dropped}
+        for each in about[question][:4]:
+            assert each.page_content in texts or (each.metadata["source"], each.metadata["start"]) in places
+        assert answer.receipt.passages_used == len(texts)
+        assert sum(map(len, texts)) <= (1 + MOST_EXTRA) * sum(map(len, own)) + 0.1 * len(LEAVES.page_content)

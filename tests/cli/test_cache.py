@@ -105,6 +105,15 @@ def test_all_of_it_is_cleared(alpaca: Alpaca, folder: Path, monkeypatch: pytest.
     assert (done.document["bytes"], PrefixStore(folder).usage().blocks) == (0, 0)
 
 
+def test_what_stood_in_earlier_prompts_goes_with_them(alpaca: Alpaca, folder: Path) -> None:
+    keep(folder, "", HANDBOOK)
+    packings = folder.parent / "packings"
+    packings.mkdir()
+    (packings / "of-a-library.json").write_text("[]", encoding="utf-8")
+    assert alpaca("cache", "clear", "--document", "/docs/员工手册.pdf").code == 0
+    assert not packings.exists()
+
+
 def test_one_models_is_cleared(alpaca: Alpaca, folder: Path, toys: ToyCheckpoint) -> None:
     from chinese_alpaca_rag.family.checkpoint import read_checkpoint
 

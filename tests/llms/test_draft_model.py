@@ -314,6 +314,20 @@ def test_reading_waits_until_it_is_little_of_the_answers_time(open_pair: OpenPai
     drafter.close()
 
 
+@pytest.mark.usefixtures("willing")
+def test_a_draft_reads_from_the_prefix_store_as_well(open_pair: OpenPair, twin: ToyCheckpoint, tmp_path: Path) -> None:
+    text = QUESTION * 100
+    model = open_pair(twin, prefix_store=tmp_path)
+    first = written(model, request_of(model, text))
+    assert model.finish_saving() is None
+    model.close()
+    assert model._draft is not None
+    evaluations = Evaluations(model._draft)  # type: ignore[arg-type]
+    again = written(model, request_of(model, text))
+    assert again.ids == first.ids
+    assert evaluations.tokens < len(first.answer.request.ids) / 2 + 40
+
+
 # Opening.
 
 
