@@ -163,6 +163,14 @@ class Run:
             self._look_for_what_was_found(question, model.sent, tally)
         return tally
 
+    def in_one_go(self, asked: Sequence[int]) -> Tally:
+        """The same chain, given all questions at once; how it is with what was found is tested elsewhere."""
+        tally = Tally()
+        model = PromptsOnly(tally=tally, tokenizer=self.tokenizer)
+        answers = create_qa_chain(model, self.retriever).batch([self.whole.questions[number].text for number in asked])
+        tally.kept = sum(answer.receipt.passages_kept for answer in answers)
+        return tally
+
     def _look_for_what_was_found(self, question: AskedQuestion, sent: str, tally: Tally) -> None:
         documents = self.retriever.invoke(question.text)
         shown = [document for document in documents if document.page_content in sent]
@@ -186,6 +194,7 @@ def measure() -> None:
                     tallies["score"].append(run.in_score_order(asked))
                     tallies["canonical"].append(run.by_the_chain(asked, NothingRemembered()))
                     tallies["sticky"].append(run.by_the_chain(asked, RecentPackings()))
+                    tallies["in_one_go"].append(run.in_one_go(asked))
             show(name, tallies)
 
 
@@ -205,7 +214,9 @@ def show(name: str, tallies: dict[str, list[Tally]]) -> None:
         tokens_sticky=per("sticky", "tokens"),
         evaluated_in_score_order=per("score", "evaluated"),
         evaluated_sticky=per("sticky", "evaluated"),
+        evaluated_in_one_go=per("in_one_go", "evaluated"),
         passages_kept=per("sticky", "kept"),
+        passages_kept_in_one_go=per("in_one_go", "kept"),
     )
     medians(
         f"{told}, sticky against score order",

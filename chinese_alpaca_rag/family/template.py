@@ -71,8 +71,8 @@ class Span:
 class Prompt:
     """A prompt as it is evaluated. The spans follow one another and cover ``ids`` without a gap.
 
-    ``segments`` end inside ``ids``, in order, no two at one place: those of the turns, and one before each
-    text of a user or an assistant.
+    ``segments`` end inside ``ids``, in order: those of the turns, and one before each text of a user or an
+    assistant. Several at one place are one stretch with several labels.
     """
 
     ids: tuple[int, ...]
@@ -174,12 +174,11 @@ class _Writer:
 
     def prompt(self) -> Prompt:
         length = len(self._ids)
-        segments: dict[int, Segment] = {}
-        for segment in self._segments:
-            known = segments.get(segment.end)
-            if 0 < segment.end < length and not (known and known.label):
-                segments[segment.end] = segment
-        return Prompt(tuple(self._ids), tuple(self._spans), tuple(segments[end] for end in sorted(segments)))
+        inside = dict.fromkeys(segment for segment in self._segments if 0 < segment.end < length)
+        labelled = {segment.end for segment in inside if segment.label}
+        segments = [segment for segment in inside if segment.label or segment.end not in labelled]
+        segments.sort(key=lambda segment: segment.end)
+        return Prompt(tuple(self._ids), tuple(self._spans), tuple(segments))
 
     def _append(self, ids: Sequence[int], role: SpanRole) -> None:
         if ids:

@@ -65,7 +65,7 @@ def open_as_draft(model: LocalModel, path: Path) -> LocalModel:
     difference = _difference(model.tokenizer, draft.tokenizer)
     if difference is not None:
         raise draft_of_another_vocabulary(path, *difference)
-    if draft._weights is model._weights:
+    if draft._weights is model._weights or draft.model_path.resolve() == model.model_path.resolve():
         raise draft_is_the_model(path)
     return draft
 
@@ -203,7 +203,7 @@ class ModelDrafter:
     def _timed_reading(self, backend: Backend, ids: Sequence[int], end: int) -> bool:
         """Read ``ids`` to ``end``, and remember how long that took; whether it was not called off."""
         begun, before = time.perf_counter(), backend.evaluated
-        reused = self._prefixes.prefill(backend, ids, self._segments, self._cancelled, end=end)
+        reused = self._prefixes.prefill(backend, ids, self._segments, self._cancelled, end=end, patient=False)
         evaluated = backend.evaluated - before
         if reused is not None and evaluated >= _SAMPLE // 2:
             self._pace.reading = (time.perf_counter() - begun) / evaluated

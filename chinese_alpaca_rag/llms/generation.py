@@ -38,7 +38,7 @@ class Generation:
         speculation: Speculation | None = None,
     ) -> None:
         self.request = request
-        self.reused = len(request.ids)
+        self._reused: int | None = None
         self.logprobs: list[TokenLogprob] = []
         self._tokenizer = tokenizer
         self._turns = turns
@@ -47,6 +47,14 @@ class Generation:
         self._cancelled = cancelled
         self._speculation = speculation
         self._writing: Writing | None = None
+
+    @property
+    def reused(self) -> int:
+        """See ``Answer.reused``. Where others used the model meanwhile, the least of all readings."""
+        return self._reused or 0
+
+    def _count_reused(self, reused: int) -> None:
+        self._reused = reused if self._reused is None else min(self._reused, reused)
 
     @property
     def output_tokens(self) -> int:
@@ -119,7 +127,7 @@ class Generation:
         reused = self._prefixes.prefill(backend, whole, self.request.segments, self._cancelled)
         if reused is None:
             return None
-        self.reused = min(self.reused, reused)
+        self._count_reused(reused)
         return backend.logits()
 
     def _evaluated_guided(
@@ -134,5 +142,5 @@ class Generation:
             kept = prefill_rows(self._prefixes, backend, rows, self.request.segments, self._cancelled)
             if kept is None:
                 return None
-            self.reused = min(self.reused, kept)
+            self._count_reused(kept)
         return guided(backend.row_logits(0), backend.row_logits(1), guidance.scale)

@@ -170,7 +170,7 @@ class TransformersBackend:
         """See ``Backend.reorder``."""
         if list(order) == list(range(len(self._lengths))):
             return
-        rows = self._torch.tensor(list(order), device=self._device)
+        rows = self._torch.tensor(list(order))
         self._cache.batch_select_indices(rows)
         self._mask = self._mask[rows]
         self._lengths = [self._lengths[row] for row in order]
@@ -254,7 +254,7 @@ class TransformersBackend:
     def _drop_rows(self) -> None:
         """Back to one sequence with what was held before the fork: the same in every row."""
         if self._lengths and len(self._live.current):
-            self._cache.batch_select_indices(self._torch.tensor([0], device=self._device))
+            self._cache.batch_select_indices(self._torch.tensor([0]))
             self._crop_layers(len(self._live.current))
         elif self._lengths:
             self._live.current.store = growing_cache(self._room)

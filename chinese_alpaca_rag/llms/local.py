@@ -41,6 +41,7 @@ from chinese_alpaca_rag.llms.refusals import (
 from chinese_alpaca_rag.llms.request import Answer, Constraint, Guidance, Request
 from chinese_alpaca_rag.llms.sampling import check_at_least_one, check_whole_number
 from chinese_alpaca_rag.llms.speculation import Speculating, Speculation
+from chinese_alpaca_rag.llms.weight_identity import Identity, adapter_files, identity_of, weight_files
 from chinese_alpaca_rag.llms.weights import Claim, Weights, weights_of
 
 
@@ -99,6 +100,11 @@ class LocalModel(FamilyModel):
     @classmethod
     def _home_is_known(cls, path: Path | None) -> Path | None:
         return path and path.expanduser()
+
+    @field_validator("prefix_store")
+    @classmethod
+    def _one_name_for_a_folder(cls, path: Path | None) -> Path | None:
+        return path and path.absolute()
 
     @classmethod
     def _card_of(cls, values: Mapping[str, Any]) -> ModelCard | None:
@@ -282,7 +288,7 @@ class LocalModel(FamilyModel):
 
         options = {name: repr(getattr(self, name)) for name in self.loading_fields}
         return prefixes_in(
-            folder.absolute(),
+            folder,
             self._weights,
             checkpoint=self.checkpoint,
             lora_path=self.lora_path,
@@ -341,7 +347,10 @@ class LocalModel(FamilyModel):
 
     def _opened(self) -> Backend:
         """The backend, loaded when it is not. Only inside a turn."""
-        return self._weights.opened(self._claim, self._load_with_room)
+        return self._weights.opened(self._claim, self._load_with_room, self._files)
+
+    def _files(self) -> Identity:
+        return identity_of([*weight_files(self.checkpoint), *adapter_files(self.lora_path)])
 
     def _load_with_room(self) -> Backend:
         if self._draft is not None:

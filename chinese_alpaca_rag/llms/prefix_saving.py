@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 #: So many bytes of states may wait in memory for the disk; what comes faster is taken from the context afterwards.
 MOST_WAITING: Final = 512 << 20
+# Names of blocks that are known to be in the store; forgetting them costs a look at the disk.
+_MOST_REMEMBERED: Final = 100_000
 
 
 @dataclass(frozen=True)
@@ -51,18 +54,30 @@ class Saver:
         self._waiting = 0
         self._stored: set[bytes] = set()
         self._failed: set[bytes] = set()
+        self._queued: set[bytes] = set()
+        self._process = os.getpid()
         self._given_up = threading.Event()
         #: Why the last block that was to be kept was not; ``None`` where all is well.
         self.problem: Words | None = None
 
     def begin_prompt(self) -> None:
         """Another prompt: what could not be kept of the last one may be tried again."""
+        if self._process != os.getpid():
+            # A forked child has none of its parent's threads.
+            self._process, self._guard, self._executor = os.getpid(), threading.Lock(), None
+            self._waiting, self._queued, self._stored = 0, set(), set()
         self._failed.clear()
         self._given_up.clear()
+        if len(self._stored) > _MOST_REMEMBERED:
+            self._stored.clear()
 
     def is_stored(self, key: BlockKey) -> bool:
         """Whether this object knows that the block is in the store; it may have gone since."""
         return key.digest in self._stored
+
+    def is_queued(self, key: BlockKey) -> bool:
+        """Whether a copy of the block waits to be written."""
+        return key.digest in self._queued
 
     def note_stored(self, key: BlockKey) -> None:
         """The block was seen in the store."""
@@ -90,9 +105,8 @@ class Saver:
         except BaseException:
             _release(claim)
             raise
-        with self._guard:
-            self._waiting += len(state)
-        self._submit(lambda: self._write(block, state), lambda: self._done(len(state), claim))
+        job = _Job(self, block, len(state), claim)
+        self._submit(lambda: self._write(block, state), job.done)
         return True
 
     def save_later(self, blocks: Sequence[Unsaved], opened: Callable[[], Backend | None]) -> None:
@@ -101,15 +115,16 @@ class Saver:
 
     def finish(self) -> None:
         """Wait until everything is written that can be. An interruption gives up what is not begun."""
+        done = threading.Event()
         with self._guard:
-            executor, self._executor = self._executor, None
-        if executor is None:
-            return
+            if self._executor is None:
+                return
+        # One thread does one job after another: when this one is done, those before it are.
+        self._submit(lambda: None, done.set)
         try:
-            executor.shutdown(wait=True)
+            done.wait()
         except BaseException:
             self._given_up.set()
-            executor.shutdown(wait=False, cancel_futures=True)
             raise
 
     def _submit(self, work: Callable[[], object], finally_: Callable[[], None]) -> None:
@@ -127,11 +142,6 @@ class Saver:
         else:
             future.add_done_callback(lambda _: finally_())
 
-    def _done(self, size: int, claim: Claim | None) -> None:
-        with self._guard:
-            self._waiting -= size
-        _release(claim)
-
     def _is_hopeless(self, block: Unsaved) -> bool:
         """Whether the block before it was not kept: then it would not be either."""
         if block.parent is None or block.parent.digest not in self._failed:
@@ -140,7 +150,7 @@ class Saver:
         return True
 
     def _write(self, block: Unsaved, state: bytes | bytearray | memoryview) -> bool:
-        if self._is_hopeless(block):
+        if self._given_up.is_set() or self._is_hopeless(block):
             return False
         ids = block.ids[block.start : block.end]
         kept = self._store.write(
@@ -183,6 +193,25 @@ class Saver:
                 return backend.snapshot(block.start, block.end)
         finally:
             self._turns.leave(me)
+
+
+class _Job:
+    """A copy that waits to be written: it counts from here on, and once only not any more."""
+
+    def __init__(self, saver: Saver, block: Unsaved, size: int, claim: Claim | None) -> None:
+        self._saver = saver
+        self._digest = block.key.digest
+        self._size = size
+        self._claim = claim
+        saver._waiting += size
+        saver._queued.add(self._digest)
+
+    def done(self) -> None:
+        """It was written, or given up."""
+        size, self._size = self._size, 0
+        self._saver._waiting -= size
+        self._saver._queued.discard(self._digest)
+        _release(self._claim)
 
 
 def _release(claim: Claim | None) -> None:

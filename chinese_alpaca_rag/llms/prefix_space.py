@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from chinese_alpaca_rag.errors import ModelError
 from chinese_alpaca_rag.family.checkpoint import Checkpoint
 from chinese_alpaca_rag.family.rope import RopePlan
-from chinese_alpaca_rag.family.weight_files import gguf_parts, shards
+from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.llms.prefix_saving import Saver
 from chinese_alpaca_rag.llms.prefix_store import PrefixStore, SpaceFacts, space_of, weights_digest
 from chinese_alpaca_rag.llms.prefixes import Prefixes
+from chinese_alpaca_rag.llms.weight_identity import adapter_files, identity_of, weight_files
 
 if TYPE_CHECKING:
     from chinese_alpaca_rag.llms.backend import Backend
@@ -41,10 +43,14 @@ def prefixes_in(
         return None if still is None else still.backend
 
     def space(backend: Backend) -> str:
+        files, adapter = list(weight_files(checkpoint)), list(adapter_files(lora_path))
+        still = known()
+        if still is None or not still.loaded_from or still.loaded_from != identity_of([*files, *adapter]):
+            raise _replaced(checkpoint)
         facts: dict[str, Any] = {
             "layout": LAYOUT,
-            "weights": weights_digest(list(_weight_files(checkpoint)), folder),
-            "adapter": weights_digest(list(_files_of(lora_path)), folder) if lora_path else None,
+            "weights": weights_digest(files, folder),
+            "adapter": weights_digest(adapter, folder) if adapter else None,
             "rope": _rotation(plan),
             "state": backend.state_format,
             **options,
@@ -66,17 +72,12 @@ def _rotation(plan: RopePlan) -> dict[str, Any]:
     return {name: value for name, value in asdict(plan).items() if name != "window"}
 
 
-def _weight_files(checkpoint: Checkpoint) -> Iterator[Path]:
-    if checkpoint.format == "gguf":
-        yield from gguf_parts(checkpoint.path)
-    else:
-        yield checkpoint.path / "config.json"
-        yield from shards(checkpoint.path)
-
-
-def _files_of(adapter: Path) -> Iterator[Path]:
-    """An adapter's file, or those of its folder that say what it does."""
-    if adapter.is_dir():
-        yield from sorted(file for file in adapter.iterdir() if file.suffix in (".json", ".safetensors"))
-    else:
-        yield adapter
+def _replaced(checkpoint: Checkpoint) -> ModelError:
+    """Nobody can say any more what the weights in memory are."""
+    return ModelError(
+        Words(
+            zh=f"{checkpoint.path} 在加载之后被替换了，读过的内容不再保存。",
+            en=f"{checkpoint.path} was replaced after it was loaded: what is read is not kept.",
+        ),
+        hint=Words(zh="请重新打开模型。", en="Open the model anew."),
+    )

@@ -9,13 +9,15 @@ prompt that was read from its first id.
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from chinese_alpaca_rag.errors import AlpacaRagError
 from chinese_alpaca_rag.family.template import Segment
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.llms.backend import Backend
@@ -49,17 +51,21 @@ def blocks_of(length: int, segments: Sequence[Segment]) -> Iterator[Block]:
     Where a block ends depends on nothing behind it: prompts that begin alike have their first blocks in common.
     What is left behind the last block belongs to none.
     """
-    start, labels = 0, list[str]()
-    for segment in (*segments, Segment(length)):
-        if segment.label and segment.label not in labels and segment.end > start:
-            labels.append(segment.label)
-        while segment.end - start >= BLOCK:
+    ends: dict[int, list[str]] = {}
+    for segment in segments:
+        if segment.end < length:
+            ends.setdefault(segment.end, []).append(segment.label)
+    start, labels = 0, dict[str, None]()
+    for end, own in [*ends.items(), (length, [])]:
+        of_stretch = dict.fromkeys(label for label in own if label and end > start)
+        labels |= of_stretch
+        while end - start >= BLOCK:
             yield Block(start, start + BLOCK, tuple(labels))
             start += BLOCK
-            labels = [segment.label] if segment.label and segment.end > start else []
-        if segment.end - start >= LEAST_BLOCK and segment.end < length:
-            yield Block(start, segment.end, tuple(labels))
-            start, labels = segment.end, []
+            labels = dict(of_stretch) if end > start else {}
+        if end - start >= LEAST_BLOCK and end < length:
+            yield Block(start, end, tuple(labels))
+            start, labels = end, {}
 
 
 class Prefixes:
@@ -76,7 +82,8 @@ class Prefixes:
         """``space`` names the weights and the way they are opened; ``opened`` gives the backend while it is open."""
         self._store = store
         self._name_space = space
-        self._space = ""
+        self._named: tuple[weakref.ref[Backend], str] | None = None
+        self._problem: Words | None = None
         self._saver = saver
         self._opened = opened
 
@@ -88,10 +95,12 @@ class Prefixes:
         cancelled: Cancellation,
         *,
         end: int | None = None,
+        patient: bool = True,
     ) -> int | None:
         """Make ``backend`` hold the first ``end`` of ``ids`` (all of them by default); how many it did not evaluate.
 
-        ``None`` when it was called off. With ``end`` left out the logits after the last id stand ready.
+        ``None`` when it was called off. With ``end`` left out the logits after the last id stand ready. Unless
+        ``patient``, a block that another process computes just then is not waited for.
         """
         end = len(ids) if end is None else end
         before = backend.evaluated
@@ -100,15 +109,29 @@ class Prefixes:
         last = end - 1 if end == len(ids) else end
         blocks = [block for block in blocks_of(len(ids), segments) if block.end <= last]
         reading = _Reading(backend, ids, cancelled, position)
-        if self._store is None or self._saver is None or self._store.limit == 0:
+        space = self._space_of(backend)
+        if space is None or self._store is None or self._saver is None:
             done = all(reading.evaluate(block.end) for block in blocks)
         else:
-            # Naming reads the weights once, on this machine ever.
-            self._space = self._space or self._name_space(backend)
-            done = _StoredReading(self._store, self._saver, self._space, reading, blocks).read(self._opened)
+            stored = _StoredReading(self._store, self._saver, space, reading, blocks, patient=patient)
+            done = stored.read(self._opened)
         if not (done and reading.evaluate(end)):
             return None
         return end - (backend.evaluated - before)
+
+    def _space_of(self, backend: Backend) -> str | None:
+        """The name of what ``backend`` computes; ``None`` where nothing is kept of it."""
+        if self._store is None or self._store.limit == 0:
+            return None
+        if self._named is None or self._named[0]() is not backend:
+            try:
+                # This reads the weights, once on this machine ever.
+                self._named = weakref.ref(backend), self._name_space(backend)
+            except (OSError, AlpacaRagError) as problem:
+                self._problem = problem.message if isinstance(problem, AlpacaRagError) else Words(*[str(problem)] * 2)
+                return None
+            self._problem = None
+        return self._named[1]
 
     def finish_saving(self) -> None:
         """Wait until what is to be kept is on the disk."""
@@ -118,7 +141,7 @@ class Prefixes:
     @property
     def problem(self) -> Words | None:
         """Why the store did not keep what it was last given; ``None`` while it does."""
-        return self._saver.problem if self._saver is not None else None
+        return self._problem or (self._saver.problem if self._saver is not None else None)
 
 
 class _Reading:
@@ -145,7 +168,14 @@ class _StoredReading:
     """As ``_Reading``, block by block: from the store what it has, into it what it has not."""
 
     def __init__(
-        self, store: PrefixStore, saver: Saver, space: str, reading: _Reading, blocks: Sequence[Block]
+        self,
+        store: PrefixStore,
+        saver: Saver,
+        space: str,
+        reading: _Reading,
+        blocks: Sequence[Block],
+        *,
+        patient: bool,
     ) -> None:
         from chinese_alpaca_rag.llms.prefix_store import block_keys
 
@@ -160,6 +190,9 @@ class _StoredReading:
         self._since = store.generation
         saver.begin_prompt()
         self._later: list[Unsaved] = []
+        self._patient = patient
+        # Those that stand in the store and could not be used.
+        self._useless: set[Block] = set()
 
     def read(self, opened: Callable[[], Backend | None]) -> bool:
         """Hold every block; false when it was called off."""
@@ -173,6 +206,8 @@ class _StoredReading:
         waiting = deque(block for block in self._blocks if block.end > reading.position)
         try:
             while waiting:
+                if reading.cancelled.is_set():
+                    return False
                 present = self._present(waiting)
                 if present:
                     self._restore(present)
@@ -189,10 +224,13 @@ class _StoredReading:
         """The next blocks that the store has, as far as it has them without a gap and they are worth it."""
         found = []
         for block in waiting:
-            if block.end - self._reading.position < LEAST_BLOCK or not self._store.has(self._keys[block]):
+            if block.end - self._reading.position < LEAST_BLOCK or not self._is_present(block):
                 break
             found.append(block)
         return found
+
+    def _is_present(self, block: Block) -> bool:
+        return block not in self._useless and self._store.has(self._keys[block])
 
     def _restore(self, blocks: Sequence[Block]) -> None:
         """Hand the states of ``blocks`` to the backend, as far as they turn out to be right."""
@@ -206,6 +244,8 @@ class _StoredReading:
                 block, future = ahead.popleft()
                 state = future.result() if future is not None else self._state_of(block)
                 self._read_ahead(pool, rest, ahead)
+                if state is None:
+                    self._useless.add(block)
                 if state is None or reading.cancelled.is_set():
                     return
                 if block.start < reading.position:
@@ -213,6 +253,7 @@ class _StoredReading:
                     reading.backend.drop(block.start)
                     reading.position = block.start
                 if not reading.backend.restore(reading.ids[block.start : block.end], state):
+                    self._useless.add(block)
                     self._store.remove(self._keys[block])
                     return
                 reading.position = block.end
@@ -225,8 +266,14 @@ class _StoredReading:
         ahead: deque[tuple[Block, Future[memoryview | None] | None]],
     ) -> None:
         block = next(rest, None)
-        if block is not None:
-            ahead.append((block, pool.submit(self._state_of, block) if pool is not None else None))
+        if block is None:
+            return
+        future = None
+        if pool is not None:
+            # At the interpreter's end no thread begins anything: it is then read when it is needed.
+            with suppress(RuntimeError):
+                future = pool.submit(self._state_of, block)
+        ahead.append((block, future))
 
     def _state_of(self, block: Block) -> memoryview | None:
         return self._store.read(self._keys[block], self._reading.ids[block.start : block.end])
@@ -236,36 +283,37 @@ class _StoredReading:
         if block.end - self._reading.position < LEAST_BLOCK:
             return self._reading.evaluate(block.end)
         key = self._keys[block]
-        claim = self._claimed(key)
-        if claim is None:
-            return not self._reading.cancelled.is_set()
-        if self._store.has(key):
-            claim.release()
-            return True
+        while (claim := self._store.claim(key)) is None:
+            if self._reading.cancelled.is_set():
+                return False
+            if not self._patient or self._saver.is_queued(key):
+                # What this process is about to write needs no second copy, and must not be waited for in a turn.
+                return self._reading.evaluate(block.end)
+            if self._is_present(block):
+                return True
+            self._reading.cancelled.wait(_LOOK_AGAIN)
         try:
+            if self._is_present(block):
+                claim.release()
+                return True
             done = self._reading.evaluate(block.end)
+            if done:
+                self._save(block, claim)
+            else:
+                claim.release()
         except BaseException:
             claim.release()
             raise
-        if not done:
-            claim.release()
-        elif self._later:
-            # A block is kept only behind one that is.
-            claim.release()
-            self._later.append(self._unsaved(block))
-        elif not self._saver.save(self._unsaved(block), self._reading.backend, claim):
-            self._later.append(self._unsaved(block))
         return done
 
-    def _claimed(self, key: BlockKey) -> Claim | None:
-        """The claim on computing a block; ``None`` once another process has computed it, or when called off."""
-        while True:
-            claim = self._store.claim(key)
-            if claim is not None:
-                return claim
-            if self._reading.cancelled.is_set() or self._store.has(key):
-                return None
-            self._reading.cancelled.wait(_LOOK_AGAIN)
+    def _save(self, block: Block, claim: Claim) -> None:
+        unsaved = self._unsaved(block)
+        if self._later:
+            # A block is kept only behind one that is.
+            claim.release()
+            self._later.append(unsaved)
+        elif not self._saver.save(unsaved, self._reading.backend, claim):
+            self._later.append(unsaved)
 
     def _unsaved(self, block: Block) -> Unsaved:
         return Unsaved(

@@ -17,6 +17,7 @@ from chinese_alpaca_rag.llms.backend import Backend
 from chinese_alpaca_rag.llms.pace import Pace
 from chinese_alpaca_rag.llms.prefixes import Prefixes
 from chinese_alpaca_rag.llms.turns import Turns
+from chinese_alpaca_rag.llms.weight_identity import Identity
 
 
 class Claim:
@@ -47,6 +48,8 @@ class Weights:
         self.pace = Pace()
         self._prefixes: dict[Path | None, Prefixes] = {None: Prefixes()}
         self.backend: Backend | None = None
+        #: The files that the backend was loaded from; empty where that is not known.
+        self.loaded_from: Identity = ()
         self._claims: WeakSet[Claim] = WeakSet()
 
     def prefixes(self, folder: Path | None, make: Callable[[Path], Prefixes]) -> Prefixes:
@@ -56,10 +59,13 @@ class Weights:
                 self._prefixes[folder] = make(folder)
             return self._prefixes[folder]
 
-    def opened(self, claim: Claim, load: Callable[[], Backend]) -> Backend:
-        """The backend, loaded when it is not. Only inside a turn."""
+    def opened(self, claim: Claim, load: Callable[[], Backend], files: Callable[[], Identity] = tuple) -> Backend:
+        """The backend, loaded when it is not. Only inside a turn. ``files`` tells what it would be loaded from."""
         if self.backend is None:
+            before = files()
             self.backend = load()
+            # Replaced meanwhile, nobody knows what was loaded.
+            self.loaded_from = before if before == files() else ()
         self._claims.add(claim)
         return self.backend
 

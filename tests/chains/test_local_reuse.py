@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,10 @@ def test_many_questions_evaluate_their_passages_once_and_write_what_they_would_a
     assert one.evaluated_tokens > read
     assert two.evaluated_tokens < 120
     assert (one.passages_used, one.passages_kept, three.passages_used, three.passages_kept) == (4, 1, 2, 0)
-    again = open_model()
-    others = create_qa_chain(again, RankedRetriever(rankings=ABOUT, k=3))
+    others = create_qa_chain(open_model(), RankedRetriever(rankings=ABOUT, k=3))
+    again = asyncio.run(others.abatch(questions))
+    assert [answer.answer for answer in again] == [answer.answer for answer in answers]
+    others = create_qa_chain(open_model(), RankedRetriever(rankings=ABOUT, k=3))
     assert others.batch(questions[:1] + questions[2:])[1].answer == answers[2].answer
 
 

@@ -344,3 +344,88 @@ def test_a_batch_tells_what_was_really_evaluated(open_model: OpenModel) -> None:
             usage["input_tokens"] - usage["input_token_details"]["cache_read"] for usage in usages if usage is not None
         )
         assert told == backend.evaluated
+
+
+def test_a_call_that_was_called_off_before_it_had_the_model_leaves_it_to_others(
+    open_gguf: OpenModel, store: Path
+) -> None:
+    cancelled = Cancellation()
+    cancelled.set()
+    with open_gguf(temperature=0, max_tokens=2, prefix_store=store) as first:
+        asked(first, over(SOURCES, "谁有年假？"))
+    with open_gguf(temperature=0, max_tokens=2, prefix_store=store) as second:
+        with pytest.raises(EvaluationStopped):
+            second._answer(over(SOURCES, "谁有年假？"), None, {}, cancelled)
+        assert asked(second, over(SOURCES, "谁有年假？"))[2] < 40
+
+
+def test_a_block_that_cannot_be_read_is_computed(
+    open_gguf: OpenModel, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_gguf(temperature=0, max_tokens=2, prefix_store=store) as first:
+        expected = asked(first, over(SOURCES, "谁有年假？"))[0]
+    # The file stands there, and nothing comes of it: no memory, no descriptors left, another owner now.
+    monkeypatch.setattr(PrefixStore, "read", lambda *_: None)
+    with open_gguf(temperature=0, max_tokens=2, prefix_store=store) as second:
+        text, sent, evaluated = asked(second, over(SOURCES, "谁有年假？"))
+        assert (text, evaluated) == (expected, sent)
+
+
+def test_an_interruption_leaves_no_claim_behind(
+    open_gguf: OpenModel, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_gguf(temperature=0, max_tokens=2, prefix_store=store) as model:
+        with monkeypatch.context() as patch:
+            patch.setattr(prefix_saving.Saver, "save", _interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                asked(model, over(SOURCES, "谁有年假？"))
+        assert asked(model, over(SOURCES, "谁有年假？"))[0]
+        model.finish_saving()
+    assert PrefixStore(store).usage().blocks > 4
+
+
+def _interrupted(*_: object) -> bool:
+    raise KeyboardInterrupt
+
+
+def test_weights_that_are_replaced_are_not_taken_for_the_old_ones(
+    open_gguf: OpenModel, toy: ToyCheckpoint, store: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "chinese-alpaca-2-toy.gguf"
+    shutil.copy(toy.gguf, path)
+    other = build_toy_family(tmp_path / "other", tokenizer_model=toy_tokenizer_model(), seed=9).gguf
+    prompt = over(SOURCES, "谁有年假？")
+    with open_gguf(model_path=other, temperature=0, max_tokens=8) as plain:
+        expected = asked(plain, prompt)[0]
+    with open_gguf(model_path=path, temperature=0, max_tokens=8, prefix_store=store) as model:
+        asked(model, prompt)
+        model.close()
+        other.replace(path)
+        text, sent, evaluated = asked(model, prompt)
+        assert (text, evaluated) == (expected, sent)
+
+
+def test_weights_replaced_while_they_are_in_use_are_kept_nothing_of(
+    open_gguf: OpenModel, toy: ToyCheckpoint, store: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "chinese-alpaca-2-toy.gguf"
+    shutil.copy(toy.gguf, path)
+    other = build_toy_family(tmp_path / "other", tokenizer_model=toy_tokenizer_model(), seed=9).gguf
+    with open_gguf(model_path=path, temperature=0, max_tokens=2, prefix_store=store) as model:
+        with model._alone():
+            model._opened()
+        other.replace(path)
+        assert asked(model, over(SOURCES, "谁有年假？"))[0]
+        problem = model.finish_saving()
+        assert problem is not None and "replaced" in problem.en
+    assert PrefixStore(store).usage().blocks == 0
+
+
+def test_a_stretch_of_several_documents_goes_with_each_of_them(open_gguf: OpenModel, store: Path) -> None:
+    text = SOURCES[0] * 3
+    ends = [[len(text), "file 1"], [len(text), "file 2"]]
+    prompt: list[BaseMessage] = [HumanMessage(text + "谁有年假？", additional_kwargs={SEGMENTS: ends})]
+    with open_gguf(temperature=0, max_tokens=2, prefix_store=store) as model:
+        asked(model, prompt)
+    assert {label for entry in PrefixStore(store).entries() for label in entry.labels} == {"file 1", "file 2"}
+    assert PrefixStore(store).forget_documents(lambda label: label == "file 2")

@@ -67,6 +67,10 @@ class Claim:
             if file is not None:
                 file.release(self._place)
 
+    def __del__(self) -> None:
+        # An interruption may have come between the claim and whoever was to release it.
+        self.release()
+
     def __enter__(self) -> Claim:
         return self
 
@@ -98,14 +102,15 @@ class _ClaimFile:
             self.descriptor = -1
 
 
-_guard = threading.Lock()
+# Taken again by the collector, which may let go of a claim at any time.
+_guard = threading.RLock()
 _files: dict[tuple[int, int], _ClaimFile] = {}
 
 
 def _forget_all() -> None:
     # The parent's claims are not the child's, and its guard may have been held by a thread that the child has not.
     global _guard  # noqa: PLW0603
-    _guard = threading.Lock()
+    _guard = threading.RLock()
     for file in _files.values():
         os.close(file.descriptor)
         file.descriptor = -1
