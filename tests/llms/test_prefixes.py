@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
-from chinese_alpaca_rag.llms import prefix_saving
 from chinese_alpaca_rag.llms.cancellation import Cancellation, EvaluationStopped
 from chinese_alpaca_rag.llms.interface import SEGMENTS
 from chinese_alpaca_rag.llms.local_chat import LocalChat
@@ -146,24 +145,6 @@ def test_one_changed_weight_changes_everything(
         assert evaluated == sent
 
 
-def test_damage_is_found_and_the_answer_is_right(open_model: OpenModel, store: Path) -> None:
-    with open_model(temperature=0, max_tokens=12, prefix_store=store) as first:
-        expected = asked(first, over(SOURCES, "谁有年假？"))[0]
-    blocks = sorted(file for file in store.rglob("*") if file.is_file() and file.stat().st_size > 4096)
-    assert len(blocks) > 4
-    for number, block in enumerate(blocks):
-        content = bytearray(block.read_bytes())
-        content[-1 - 97 * number] ^= 0x40
-        block.write_bytes(content)
-    with open_model(temperature=0, max_tokens=12, prefix_store=store) as second:
-        text, sent, evaluated = asked(second, over(SOURCES, "谁有年假？"))
-        assert (text, evaluated) == (expected, sent)
-    with open_model(temperature=0, max_tokens=12, prefix_store=store) as third:
-        text, _, evaluated = asked(third, over(SOURCES, "谁有年假？"))
-        assert text == expected
-        assert evaluated < 40
-
-
 def test_a_document_that_goes_takes_what_was_computed_from_it_along(open_model: OpenModel, store: Path) -> None:
     with open_model(temperature=0, max_tokens=2, prefix_store=store) as first:
         asked(first, over(SOURCES, "谁有年假？"))
@@ -206,21 +187,6 @@ def test_a_batch_takes_and_keeps_what_its_prompts_share(open_model: OpenModel, s
         usage = answers[0].usage_metadata
         assert usage is not None
         assert usage["input_token_details"]["cache_read"] > 0.7 * usage["input_tokens"]
-
-
-def test_without_room_on_the_disk_the_answer_comes_all_the_same(
-    open_model: OpenModel, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store.parent.mkdir(exist_ok=True)
-    store.write_text("a file stands where the folder should")
-    with open_model(temperature=0, max_tokens=6, prefix_store=store) as model:
-        text, sent, evaluated = asked(model, over(SOURCES, "谁有年假？"))
-        assert evaluated == sent
-        problem = model.finish_saving()
-        assert problem is not None and str(store) in problem.en
-        assert asked(model, over(SOURCES, "年假有几天？"))[2] < 40
-    with open_model(temperature=0, max_tokens=6) as plain:
-        assert asked(plain, over(SOURCES, "谁有年假？"))[0] == text
 
 
 def test_an_adapter_has_prefixes_of_its_own(
@@ -299,32 +265,6 @@ def test_an_interrupted_prompt_is_an_answer_that_never_came(open_gguf: OpenModel
         assert asked(model, over(SOURCES, "谁有年假？"))[0]
 
 
-def test_what_comes_faster_than_the_disk_is_saved_afterwards(
-    open_model: OpenModel, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(prefix_saving, "MOST_WAITING", 0)
-    with open_model(temperature=0, max_tokens=12, prefix_store=store) as first:
-        expected, sent, evaluated = asked(first, over(SOURCES, "谁有年假？"))
-        assert evaluated == sent
-    with open_model(temperature=0, max_tokens=12, prefix_store=store) as second:
-        text, _, evaluated = asked(second, over(SOURCES, "谁有年假？"))
-        assert text == expected
-        assert evaluated < 40
-
-
-def test_after_the_store_was_cleared_it_fills_again(open_model: OpenModel, store: Path) -> None:
-    with open_model(temperature=0, max_tokens=2, prefix_store=store) as model:
-        asked(model, over(SOURCES[:4], "谁有年假？"))
-        model.finish_saving()
-        PrefixStore(store).clear()
-        # The first of these finds that what it follows on is gone; the next one saves all of it.
-        for question in ("年假有几天？", "满十年呢？"):
-            asked(model, over(SOURCES, question))
-            model.finish_saving()
-    with open_model(temperature=0, max_tokens=2, prefix_store=store) as second:
-        assert asked(second, over(SOURCES, "谁有年假？"))[2] < 40
-
-
 def test_a_limit_of_nothing_keeps_nothing_and_complains_of_nothing(open_gguf: OpenModel, store: Path) -> None:
     PrefixStore(store).set_limit(0)
     with open_gguf(temperature=0, max_tokens=2, prefix_store=store) as model:
@@ -344,81 +284,6 @@ def test_a_batch_tells_what_was_really_evaluated(open_model: OpenModel) -> None:
             usage["input_tokens"] - usage["input_token_details"]["cache_read"] for usage in usages if usage is not None
         )
         assert told == backend.evaluated
-
-
-def test_a_call_that_was_called_off_before_it_had_the_model_leaves_it_to_others(
-    open_gguf: OpenModel, store: Path
-) -> None:
-    cancelled = Cancellation()
-    cancelled.set()
-    with open_gguf(temperature=0, max_tokens=2, prefix_store=store) as first:
-        asked(first, over(SOURCES, "谁有年假？"))
-    with open_gguf(temperature=0, max_tokens=2, prefix_store=store) as second:
-        with pytest.raises(EvaluationStopped):
-            second._answer(over(SOURCES, "谁有年假？"), None, {}, cancelled)
-        assert asked(second, over(SOURCES, "谁有年假？"))[2] < 40
-
-
-def test_a_block_that_cannot_be_read_is_computed(
-    open_gguf: OpenModel, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with open_gguf(temperature=0, max_tokens=2, prefix_store=store) as first:
-        expected = asked(first, over(SOURCES, "谁有年假？"))[0]
-    # The file stands there, and nothing comes of it: no memory, no descriptors left, another owner now.
-    monkeypatch.setattr(PrefixStore, "read", lambda *_: None)
-    with open_gguf(temperature=0, max_tokens=2, prefix_store=store) as second:
-        text, sent, evaluated = asked(second, over(SOURCES, "谁有年假？"))
-        assert (text, evaluated) == (expected, sent)
-
-
-def test_an_interruption_leaves_no_claim_behind(
-    open_gguf: OpenModel, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with open_gguf(temperature=0, max_tokens=2, prefix_store=store) as model:
-        with monkeypatch.context() as patch:
-            patch.setattr(prefix_saving.Saver, "save", _interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                asked(model, over(SOURCES, "谁有年假？"))
-        assert asked(model, over(SOURCES, "谁有年假？"))[0]
-        model.finish_saving()
-    assert PrefixStore(store).usage().blocks > 4
-
-
-def _interrupted(*_: object) -> bool:
-    raise KeyboardInterrupt
-
-
-def test_weights_that_are_replaced_are_not_taken_for_the_old_ones(
-    open_gguf: OpenModel, toy: ToyCheckpoint, store: Path, tmp_path: Path
-) -> None:
-    path = tmp_path / "chinese-alpaca-2-toy.gguf"
-    shutil.copy(toy.gguf, path)
-    other = build_toy_family(tmp_path / "other", tokenizer_model=toy_tokenizer_model(), seed=9).gguf
-    prompt = over(SOURCES, "谁有年假？")
-    with open_gguf(model_path=other, temperature=0, max_tokens=8) as plain:
-        expected = asked(plain, prompt)[0]
-    with open_gguf(model_path=path, temperature=0, max_tokens=8, prefix_store=store) as model:
-        asked(model, prompt)
-        model.close()
-        other.replace(path)
-        text, sent, evaluated = asked(model, prompt)
-        assert (text, evaluated) == (expected, sent)
-
-
-def test_weights_replaced_while_they_are_in_use_are_kept_nothing_of(
-    open_gguf: OpenModel, toy: ToyCheckpoint, store: Path, tmp_path: Path
-) -> None:
-    path = tmp_path / "chinese-alpaca-2-toy.gguf"
-    shutil.copy(toy.gguf, path)
-    other = build_toy_family(tmp_path / "other", tokenizer_model=toy_tokenizer_model(), seed=9).gguf
-    with open_gguf(model_path=path, temperature=0, max_tokens=2, prefix_store=store) as model:
-        with model._alone():
-            model._opened()
-        other.replace(path)
-        assert asked(model, over(SOURCES, "谁有年假？"))[0]
-        problem = model.finish_saving()
-        assert problem is not None and "replaced" in problem.en
-    assert PrefixStore(store).usage().blocks == 0
 
 
 def test_a_stretch_of_several_documents_goes_with_each_of_them(open_gguf: OpenModel, store: Path) -> None:
