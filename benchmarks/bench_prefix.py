@@ -31,7 +31,7 @@ from chinese_alpaca_rag.llms import ChatAlpacaGGUF
 
 LENGTHS = (2048, 8192)
 WINDOW = 10240
-ROUNDS = {2048: 9, 8192: 3}
+ROUNDS = {2048: 5, 8192: 3}
 ROOT = Path(__file__).resolve().parent.parent
 
 

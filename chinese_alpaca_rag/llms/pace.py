@@ -14,6 +14,10 @@ from typing import Final
 
 #: The most ids that are ever guessed at once.
 MOST_GUESSED: Final = 15
+# So many are: few numbers, because each has to be measured, and llama.cpp prepares anew for another one than before.
+_COUNTS: Final = (1, 2, 3, 5, 7, 11, MOST_GUESSED)
+# A number that is nearly as good as the best is kept to.
+_NEARLY: Final = 0.95
 # Guessing has to be so much quicker before it is done: what is measured is never exact.
 _WORTH: Final = 1.05
 # What trying may cost, in evaluations of one id: so much more with each, and never more than this altogether.
@@ -31,7 +35,7 @@ _UNKNOWN_SLOPE: Final = 0.15
 _UNKNOWN_GUESS: Final = 0.2
 # Evaluations of one id before anything is held against them, and the most evaluations between two of them.
 _LEAST_SINGLES: Final = 5
-_MOST_BETWEEN: Final = 16
+_MOST_BETWEEN: Final = 24
 # Further from the last single one an evaluation says nothing: the machine may have become slower for both.
 _COMPARABLE: Final = 8
 _REMEMBERED: Final = 9
@@ -63,33 +67,44 @@ class Acceptance:
 
 
 class EvaluationCosts:
-    """What evaluating several ids takes, in evaluations of one id, where so much is held as ``at`` one size of context.
+    """What evaluating several ids takes, in evaluations of one id, at one size of context.
 
     Seconds are compared with those of single ids just before only, and middle values count: others use the machine.
     """
 
     def __init__(self) -> None:
-        self._singles: deque[float] = deque(maxlen=5)
+        self._singles: deque[float] = deque(maxlen=_REMEMBERED)
+        self._single: float | None = None
         self._since_single = 0
+        self._previous = 0
         self._ratios: dict[int, deque[float]] = {}
         self._expected: list[float] | None = None
+        self._hoped_for: list[float] | None = None
+        #: How many ids were guessed last.
+        self.count = 0
 
     def record(self, ids: int, seconds: float) -> None:
         """Count in an evaluation of ``ids`` ids."""
         if ids == 1:
-            self._singles.append(seconds)
-            self._since_single = 0
-            return
-        self._since_single += 1
-        if self.single is not None and self._since_single <= _COMPARABLE:
-            ratio = max(1.0, seconds / max(self.single, 1e-9))
-            self._ratios.setdefault(ids, deque(maxlen=_REMEMBERED)).append(ratio)
-            self._expected = None
+            # After several ids, one takes longer than after one.
+            if self._previous == 1 or self._single is None:
+                self._singles.append(seconds)
+                self._since_single = 0
+                if len(self._singles) >= _LEAST_SINGLES:
+                    # Others only ever make it slower; too quick a one makes several ids look dear, which is safe.
+                    self._single = sorted(self._singles)[len(self._singles) // 4]
+        else:
+            self._since_single += 1
+            if self._single is not None and self._since_single <= _COMPARABLE:
+                ratio = max(1.0, seconds / max(self._single, 1e-9))
+                self._ratios.setdefault(ids, deque(maxlen=_REMEMBERED)).append(ratio)
+                self._expected = self._hoped_for = None
+        self._previous = ids
 
     @property
     def single(self) -> float | None:
         """The seconds of one id; ``None`` until they are known."""
-        return _middle(self._singles) if len(self._singles) >= _LEAST_SINGLES else None
+        return self._single
 
     @property
     def measured(self) -> bool:
@@ -104,7 +119,7 @@ class EvaluationCosts:
     def expected(self) -> Sequence[float]:
         """The cost of evaluating 0, 1, ... ids: measured, between what was measured, or on from it."""
         if self._expected is None:
-            known = {1: 1.0, **{ids: _middle(ratios) for ids, ratios in sorted(self._ratios.items())}}
+            known = {1: 1.0, **{ids: _middle(ratios) for ids, ratios in self._ratios.items()}}
             last = max(known)
             slope = (known[last] - 1) / (last - 1) if last > 1 else _UNKNOWN_SLOPE
             known[MOST_GUESSED + 2] = known[last] + slope * (MOST_GUESSED + 2 - last)
@@ -113,10 +128,13 @@ class EvaluationCosts:
 
     def hoped_for(self) -> Sequence[float]:
         """As ``expected``, where what was not measured well costs no more than fewer ids do."""
-        sure = {ids: _middle(ratios) for ids, ratios in sorted(self._ratios.items()) if len(ratios) >= _SURE}
-        known = {1: 1.0, **sure}
-        known[MOST_GUESSED + 2] = max(known.values())
-        return _between(known)
+        if self._hoped_for is None:
+            sure = {ids: _middle(ratios) for ids, ratios in self._ratios.items() if len(ratios) >= _SURE}
+            costs = [0.0, 1.0]
+            for ids in range(2, MOST_GUESSED + 2):
+                costs.append(max(costs[-1], sure.get(ids, 0.0)))
+            self._hoped_for = costs
+        return self._hoped_for
 
 
 class Pace:
@@ -156,46 +174,49 @@ class Pace:
     def worth(self, source: str, most: int, held: int, *, costly: bool) -> int:
         """How many of ``most`` ids of ``source`` to evaluate with the next one, behind ``held`` tokens; 0: none."""
         costs = self._at(held)
-        most = min(most, MOST_GUESSED)
-        single = costs.single
-        if most < 1 or single is None or costs.due_for_a_single:
+        if most < 1 or costs.single is None or costs.due_for_a_single:
             return 0
-        guess = self._guess_cost(source, single) if costly else 0.0
+        guess = self._guess_cost(source, costs.single) if costly else 0.0
         acceptance = self._of(source).probability
-        expected = (costs if costs.measured else self._nearest(held)).expected()
-        yields = _yields(acceptance, most)
-        spent = [expected[count + 1] + count * guess for count in range(most + 1)]
-        best = max(range(1, most + 1), key=lambda count: yields[count] / spent[count])
-        if yields[best] >= _WORTH * spent[best]:
-            return best
-        return self._worth_trying(costs, yields, spent, acceptance, guess, costly=costly)
+        expected, hoped = (costs if costs.measured else self._nearest(held)).expected(), costs.hoped_for()
+        if not costly and 1 / (1 - acceptance) < min(_WORTH * (expected[2] + hoped[2]) / 2, _HOPE * hoped[2]):
+            # However many: the usual case where there is nothing to quote, and it should take no time.
+            return 0
+        counts = [count for count in _COUNTS if count <= most]
+        yields = _yields(acceptance)
+        # What was never measured may be cheaper than it looks from what was; it is soon known.
+        gains = {
+            count: yields[count] / ((expected[count + 1] + hoped[count + 1]) / 2 + count * guess) for count in counts
+        }
+        best = max(counts, key=gains.__getitem__)
+        if gains[best] < _WORTH:
+            return self._worth_trying(costs, acceptance, guess, counts, costly=costly)
+        if gains.get(costs.count, 0.0) >= max(_WORTH, _NEARLY * gains[best]):
+            best = costs.count
+        costs.count = best
+        return best
 
     def _worth_trying(
-        self,
-        costs: EvaluationCosts,
-        yields: Sequence[float],
-        spent: Sequence[float],
-        acceptance: float,
-        guess: float,
-        *,
-        costly: bool,
+        self, costs: EvaluationCosts, acceptance: float, guess: float, counts: Sequence[int], *, costly: bool
     ) -> int:
         """As ``worth`` where no gain is expected: what might be one, if what is known were known better."""
-        hoped = costs.hoped_for()
+        expected, hoped = costs.expected(), costs.hoped_for()
         if self._credit >= _MOST_CREDIT:
             # Nothing was tried for long: what was measured then may not be true any more.
             hoped = [1 + (cost - 1) / 2 for cost in hoped]
-        most = len(yields) - 1
+        yields = _yields(acceptance)
         # Of what costs nothing to guess it is known how often it is right.
-        hoped_yields = _yields(max(acceptance, _HOPED_FOR), most) if costly else yields
-        affordable = [count for count in range(1, most + 1) if spent[count] - yields[count] <= self._credit]
-        if not affordable:
+        hoped_yields = _yields(max(acceptance, _HOPED_FOR)) if costly else yields
+        losses = {count: expected[count + 1] + count * guess - yields[count] for count in counts}
+        gains = {
+            count: hoped_yields[count] / (hoped[count + 1] + count * guess)
+            for count in counts
+            if losses[count] <= self._credit
+        }
+        best = max(gains, key=gains.__getitem__, default=0)
+        if not best or gains[best] < _HOPE:
             return 0
-        gains = {count: hoped_yields[count] / (hoped[count + 1] + count * guess) for count in affordable}
-        best = max(gains, key=lambda count: gains[count])
-        if gains[best] < _HOPE:
-            return 0
-        self._credit -= max(0.0, spent[best] - yields[best])
+        self._credit -= max(0.0, losses[best])
         return best
 
     def _guess_cost(self, source: str, single: float) -> float:
@@ -217,10 +238,10 @@ class Pace:
         return self._costs[min(measured, key=lambda size: abs(size - held.bit_length()))]
 
 
-def _yields(acceptance: float, most: int) -> list[float]:
-    """The tokens that come of an evaluation with 0, 1, ... ``most`` guessed ids."""
+def _yields(acceptance: float) -> list[float]:
+    """The tokens that come of an evaluation with 0, 1, ... guessed ids."""
     yields, part = [1.0], 1.0
-    for _ in range(most):
+    for _ in range(MOST_GUESSED):
         part *= acceptance
         yields.append(yields[-1] + part)
     return yields
