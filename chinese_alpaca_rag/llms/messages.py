@@ -52,7 +52,9 @@ def as_turns(messages: Sequence[BaseMessage]) -> list[Turn]:
         if isinstance(message, AIMessage):
             names |= {identity: name for identity, name, _ in _calls(message) if identity}
         text = _text(message, names, language)
-        segments = tuple(_segments(message, len(text))) if isinstance(message, HumanMessage) else ()
+        said = _segments(message, names, language) if isinstance(message, HumanMessage) else ()
+        # Where a text ends its turn ends anyway.
+        segments = tuple(segment for segment in said if 0 < segment.end < len(text) or segment.label)
         turns.append(Turn(_role(message), text, segments))
     return turns
 
@@ -78,19 +80,19 @@ def add_system_text(turns: Sequence[Turn], addition: str, default: str) -> list[
     return [Turn("system", text), *turns[leading:]]
 
 
-def _segments(message: HumanMessage, length: int) -> Iterator[Segment]:
+def _segments(message: HumanMessage, names: Mapping[str, str], language: Language) -> Iterator[Segment]:
     if not isinstance(message.content, str):
         end = 0
         for block in message.content:
-            end += len(block if isinstance(block, str) else str(block.get("text") or ""))
-            yield Segment(min(end, length), "" if isinstance(block, str) else str(block.get("id") or ""))
+            end += len(_block_text(block, names, language, frozenset()))
+            yield Segment(end, "" if isinstance(block, str) else str(block.get("id") or ""))
         return
     said = message.additional_kwargs.get(SEGMENTS, ())
     try:
         segments = [Segment(int(end), str(label)) for end, label in said]
     except (TypeError, ValueError) as problem:
         raise _no_segments(said) from problem
-    ends = [0, *(segment.end for segment in segments), length]
+    ends = [0, *(segment.end for segment in segments), len(message.content)]
     if ends != sorted(ends):
         raise _no_segments(said)
     yield from segments

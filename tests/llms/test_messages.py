@@ -18,9 +18,10 @@ from langchain_core.messages import (
 )
 
 from chinese_alpaca_rag.errors import WrongUsageError
-from chinese_alpaca_rag.family.template import Turn, render_prompt
+from chinese_alpaca_rag.family.template import Segment, Turn, render_prompt
 from chinese_alpaca_rag.family.tokenizer import FamilyTokenizer
 from chinese_alpaca_rag.llms.gguf import ChatAlpacaGGUF
+from chinese_alpaca_rag.llms.interface import SEGMENTS
 from chinese_alpaca_rag.llms.messages import add_system_text, as_turns, conversation_language, count_fragments
 from tests.toy_family import ToyCheckpoint
 from tests.toy_tokenizer import toy_tokenizer_model
@@ -38,11 +39,26 @@ def test_each_message_is_one_turn() -> None:
     ]
     assert as_turns(messages) == [
         Turn("system", "规则"),
-        Turn("user", "你好"),
+        Turn("user", "你好", (Segment(1),)),
         Turn("assistant", "在"),
         Turn("user", "再见"),
         Turn("assistant", "好"),
     ]
+
+
+def test_blocks_and_what_a_message_says_itself_are_segments() -> None:
+    blocks: list[str | dict[str, str]] = [{"type": "text", "text": "资料一", "id": "a.txt"}, "资料二", "问题"]
+    said = {SEGMENTS: [[3, "a.txt"], [6, ""]]}
+    for message in (HumanMessage(blocks), HumanMessage("资料一资料二问题", additional_kwargs=said)):
+        assert as_turns([message])[0].segments == (Segment(3, "a.txt"), Segment(6))
+
+
+@pytest.mark.parametrize(
+    "said", ["x", [3], [[3]], [["x", "a"]], [[4, "a"], [3, "b"]], [[-1, "a"]], [[99, "a"]]], ids=str
+)
+def test_segments_that_cannot_be_meant_are_refused(said: object) -> None:
+    with pytest.raises(WrongUsageError, match="segments"):
+        as_turns([HumanMessage("年假有几天？", additional_kwargs={SEGMENTS: said})])
 
 
 @pytest.mark.parametrize(
@@ -213,7 +229,8 @@ def test_a_tools_result_is_words_of_the_user_in_the_conversations_language(
 ) -> None:
     for question, text in (("1 加 2？", zh), ("1 + 2?", en)):
         turns = as_turns([HumanMessage(question), AIMessage("", tool_calls=[CALL]), message])
-        assert turns[2] == Turn("user", text)
+        assert (turns[2].role, turns[2].text) == ("user", text)
+        assert all(0 < segment.end < len(text) for segment in turns[2].segments)
 
 
 @pytest.mark.parametrize(
