@@ -85,21 +85,30 @@ class EvaluationCosts:
 
     def record(self, ids: int, seconds: float) -> None:
         """Count in an evaluation of ``ids`` ids."""
-        if ids == 1:
-            # After several ids, one takes longer than after one.
-            if self._previous == 1 or self._single is None:
-                self._singles.append(seconds)
-                self._since_single = 0
-                if len(self._singles) >= _LEAST_SINGLES:
-                    # Others only ever make it slower; too quick a one makes several ids look dear, which is safe.
-                    self._single = sorted(self._singles)[len(self._singles) // 4]
-        else:
+        if ids > 1:
             self._since_single += 1
-            if self._single is not None and self._since_single <= _COMPARABLE:
-                ratio = max(1.0, seconds / max(self._single, 1e-9))
-                self._ratios.setdefault(ids, deque(maxlen=_REMEMBERED)).append(ratio)
-                self._expected = self._hoped_for = None
+            self._compare(ids, seconds)
+        elif self._previous > 1 and self._single is not None:
+            # The first single one after several takes longer than the next: they have to answer for that, too.
+            self._compare(self._previous, max(0.0, seconds - self._single), aftermath=True)
+        else:
+            self._singles.append(seconds)
+            self._since_single = 0
+            if len(self._singles) >= _LEAST_SINGLES:
+                # Others only ever make it slower; too quick a one makes several ids look dear, which is safe.
+                self._single = sorted(self._singles)[len(self._singles) // 4]
         self._previous = ids
+
+    def _compare(self, ids: int, seconds: float, *, aftermath: bool = False) -> None:
+        """Count ``seconds`` in as those of ``ids`` ids, or add them to the last."""
+        if self._single is None or self._since_single > _COMPARABLE:
+            return
+        ratios = self._ratios.setdefault(ids, deque(maxlen=_REMEMBERED))
+        if not aftermath:
+            ratios.append(max(1.0, seconds / max(self._single, 1e-9)))
+        elif ratios:
+            ratios[-1] += seconds / max(self._single, 1e-9)
+        self._expected = self._hoped_for = None
 
     @property
     def single(self) -> float | None:

@@ -177,3 +177,20 @@ def test_costs_are_middle_values_of_what_was_measured_close_together() -> None:
         costs.record(4, 1.0)
     assert costs.expected()[4] == pytest.approx(2.1)
     assert costs.due_for_a_single
+
+
+def test_several_ids_answer_for_what_the_next_single_one_takes_longer() -> None:
+    costs = EvaluationCosts()
+    for _ in range(8):
+        costs.record(1, 0.010)
+    for _ in range(6):
+        costs.record(2, 0.012)
+        costs.record(1, 0.013)
+    assert costs.single == 0.010
+    assert costs.expected()[2] == pytest.approx(1.5)
+    # One after another there is no such next one.
+    for _ in range(6):
+        costs.record(4, 0.015)
+        costs.record(4, 0.015)
+        costs.record(1, 0.010)
+    assert costs.expected()[4] == pytest.approx(1.5)
