@@ -220,11 +220,11 @@ def show(name: str, tallies: dict[str, list[Tally]]) -> None:
     )
     medians(
         f"{told}, sticky against score order",
-        share=shares["sticky"] / shares["score"],
         tokens_evaluated=per("sticky", "evaluated") / per("score", "evaluated"),
         recall=per("sticky", "found") / per("score", "found"),
     )
     figure(f"sticky_evaluated_share{name}", shares["sticky"], "<=", 0.5)
+    figure(f"sticky_against_score_order_share{name}", shares["sticky"] / shares["score"], "<=", 0.5)
     figure(f"sticky_prompts_with_all_that_was_found{name}", per("sticky", "complete"), ">=", 1.0)
 
 
