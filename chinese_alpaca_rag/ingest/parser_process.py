@@ -15,6 +15,7 @@ from typing import Any
 
 from chinese_alpaca_rag.errors import DocumentRefusedError, MissingExtraError
 from chinese_alpaca_rag.ingest.isolation import document_message, read_frame, write_frame
+from chinese_alpaca_rag.ingest.parsers import PARSERS
 from chinese_alpaca_rag.ingest.refusals import damaged
 from chinese_alpaca_rag.library.records import ParsedDocument
 
@@ -26,7 +27,6 @@ _FORBIDDEN = frozenset(
     )
 )
 _NEW_USER_NAMESPACE, _NEW_NETWORK_NAMESPACE = 0x10000000, 0x40000000
-_NAMES = {"pdf": "PDF", "html": "HTML", "docx": "Word", "xlsx": "Excel", "pptx": "PowerPoint"}
 
 
 def main() -> None:
@@ -62,33 +62,13 @@ def _answer(task: dict[str, Any], data: bytes) -> dict[str, Any]:
             return {"failed": "memory"}  # native code met the limit and gave its failure another name
         # A parser's own failure is the file's fault until proven otherwise; its words are in the reason.
         first_line = str(error).partition("\n")[0][:200]
-        refusal = damaged(_NAMES[task["format"]], f"{type(error).__name__}: {first_line}")
+        refusal = damaged(PARSERS[task["format"]].label, f"{type(error).__name__}: {first_line}")
         return {"refused": [refusal.message.zh, refusal.message.en, refusal.hint.zh, refusal.hint.en]}
 
 
 def _parse(task: dict[str, Any], data: bytes) -> ParsedDocument:
-    name = task["name"]
-    if task["format"] == "pdf":
-        from chinese_alpaca_rag.ingest.pdf import read_pdf
-
-        return read_pdf(data, name, password=task["password"])
-    if task["format"] == "html":
-        from chinese_alpaca_rag.ingest.markup import read_html
-
-        return read_html(data, name, encoding=task["encoding"])
-    if task["format"] == "docx":
-        from chinese_alpaca_rag.ingest.word import read_word
-
-        return read_word(data, name)
-    if task["format"] == "xlsx":
-        from chinese_alpaca_rag.ingest.sheets import read_sheets
-
-        return read_sheets(data, name)
-    if task["format"] == "pptx":
-        from chinese_alpaca_rag.ingest.slides import read_slides
-
-        return read_slides(data, name)
-    raise ValueError(f"no parser for {task['format']!r}")
+    parser = PARSERS[task["format"]]
+    return parser.read(data, task["name"], encoding=task["encoding"], password=task["password"])
 
 
 def _confine(memory: int) -> None:

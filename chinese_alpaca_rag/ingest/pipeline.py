@@ -18,7 +18,7 @@ from chinese_alpaca_rag.errors import DocumentRefusedError, MissingExtraError, N
 from chinese_alpaca_rag.ingest.decoding import codec_name
 from chinese_alpaca_rag.ingest.discovery import absolute_path, find_documents
 from chinese_alpaca_rag.ingest.isolation import ParserProcess
-from chinese_alpaca_rag.ingest.reading import LARGEST_FILE, PARSER_VERSIONS, read_bytes
+from chinese_alpaca_rag.ingest.reading import LARGEST_FILE, PARSERS, read_bytes
 from chinese_alpaca_rag.ingest.refusals import too_large, unreadable
 from chinese_alpaca_rag.ingest.splitting import SPLITTER_VERSION, split_document
 from chinese_alpaca_rag.language import Words
@@ -52,7 +52,8 @@ OutcomeCallback = Callable[[FileOutcome, int, int], None]
 
 def parser_version(format_name: str) -> str:
     """What a library notes beside a file, so that files are read again once a better parser or splitter is there."""
-    return f"{format_name}-{PARSER_VERSIONS.get(format_name, 0)} split-{SPLITTER_VERSION}"
+    parser = PARSERS.get(format_name)
+    return f"{format_name}-{parser.version if parser else 0} split-{SPLITTER_VERSION}"
 
 
 def ingest_paths(

@@ -8,29 +8,14 @@ from pathlib import Path, PurePath
 
 from chinese_alpaca_rag.ingest.formats import SUFFIXES, detect_format
 from chinese_alpaca_rag.ingest.isolation import ParserProcess
-from chinese_alpaca_rag.ingest.plain_text import read_csv, read_markdown, read_text
+from chinese_alpaca_rag.ingest.parsers import PARSERS
 from chinese_alpaca_rag.ingest.refusals import empty_file, too_large, unreadable
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.library.records import ParsedDocument
 
-__all__ = ["LARGEST_FILE", "PARSER_VERSIONS", "SUFFIXES", "read_bytes", "read_document", "shared_parser"]
+__all__ = ["LARGEST_FILE", "PARSERS", "SUFFIXES", "read_bytes", "read_document", "shared_parser"]
 
 LARGEST_FILE = 512 << 20  # bytes
-
-#: Raised whenever a parser gives another text for the same file, so that libraries read those files again.
-PARSER_VERSIONS: dict[str, int] = {
-    "text": 1,
-    "markdown": 1,
-    "csv": 1,
-    "html": 1,
-    "pdf": 1,
-    "docx": 1,
-    "xlsx": 1,
-    "pptx": 1,
-}
-
-# These parsers are the standard library's and run here; the others run in a child process.
-_PLAIN = {"text": read_text, "markdown": read_markdown, "csv": read_csv}
 
 
 @cache
@@ -73,6 +58,6 @@ def read_bytes(
         raise empty_file()
     format_name = detect_format(data, filename)
     name = PurePath(filename).stem
-    if format_name in _PLAIN:
-        return _PLAIN[format_name](data, name, encoding=encoding)
+    if PARSERS[format_name].plain:
+        return PARSERS[format_name].read(data, name, encoding=encoding, password=password)
     return (parser or shared_parser()).parse(data, format_name, name, encoding=encoding, password=password)

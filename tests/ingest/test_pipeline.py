@@ -3,13 +3,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from chinese_alpaca_rag.errors import DocumentRefusedError, NoDocumentsError, WrongUsageError
-from chinese_alpaca_rag.ingest import pipeline, reading
+from chinese_alpaca_rag.ingest import pipeline
 from chinese_alpaca_rag.ingest.documents import DocumentFileLoader, load_documents
+from chinese_alpaca_rag.ingest.parsers import PARSERS
 from chinese_alpaca_rag.ingest.pipeline import FileOutcome, find_documents, ingest_paths
 from chinese_alpaca_rag.library.store import Library
 from tests.ingest.office_files import lines, pdf_file, picture
@@ -166,7 +168,7 @@ def test_a_partial_file_says_what_is_missing_now_and_later(folder: Path, library
 
 def test_a_better_parser_reads_again(folder: Path, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     ingest_paths([folder], library)
-    monkeypatch.setitem(reading.PARSER_VERSIONS, "text", 99)
+    monkeypatch.setattr(pipeline, "PARSERS", {**PARSERS, "text": replace(PARSERS["text"], version=99)})
     assert statuses(ingest_paths([folder], library)) == {"a.txt": "updated", "b.md": "unchanged", "c.txt": "updated"}
     assert statuses(ingest_paths([folder], library)) == {
         "a.txt": "unchanged",

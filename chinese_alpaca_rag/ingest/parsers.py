@@ -1,0 +1,59 @@
+"""The parsers, one row a format: where each is, how it is called, and its version.
+
+A parser takes the file's bytes and its name without the suffix and gives a ``ParsedDocument``; it raises
+DocumentRefusedError for what it cannot read. All but the plain ones run in a child process with limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any
+
+from chinese_alpaca_rag.library.records import ParsedDocument
+
+
+@dataclass(frozen=True)
+class Parser:
+    """One format's parser: ``module`` (of this package) and ``function``, and what it takes beside bytes and name.
+
+    ``version`` is raised whenever the parser gives another text for the same file, so that libraries read those
+    files again. ``label`` names the format to people; ``plain`` parsers are simple enough to run in this process.
+    """
+
+    format: str
+    module: str
+    function: str
+    label: str
+    version: int = 1
+    takes_encoding: bool = False
+    takes_password: bool = False
+    plain: bool = False
+
+    def read(self, data: bytes, name: str, *, encoding: str | None, password: str | None) -> ParsedDocument:
+        """Parse here, in this process."""
+        function: Callable[..., ParsedDocument] = getattr(
+            import_module(f"chinese_alpaca_rag.ingest.{self.module}"), self.function
+        )
+        options: dict[str, Any] = {}
+        if self.takes_encoding:
+            options["encoding"] = encoding
+        if self.takes_password:
+            options["password"] = password
+        return function(data, name, **options)
+
+
+_ROWS = (
+    Parser("text", "plain_text", "read_text", "TXT", takes_encoding=True, plain=True),
+    Parser("markdown", "plain_text", "read_markdown", "Markdown", takes_encoding=True, plain=True),
+    Parser("csv", "plain_text", "read_csv", "CSV", takes_encoding=True, plain=True),
+    Parser("html", "markup", "read_html", "HTML", takes_encoding=True),
+    Parser("pdf", "pdf", "read_pdf", "PDF", takes_password=True),
+    Parser("docx", "word", "read_word", "Word"),
+    Parser("xlsx", "sheets", "read_sheets", "Excel"),
+    Parser("pptx", "slides", "read_slides", "PowerPoint"),
+)
+
+PARSERS: Mapping[str, Parser] = MappingProxyType({row.format: row for row in _ROWS})
