@@ -130,6 +130,8 @@ models = _typer([], completion=False)
 app.add_typer(models, name="models")
 cache = _typer([], completion=False)
 app.add_typer(cache, name="cache")
+library = _typer([], completion=False)
+app.add_typer(library, name="library")
 
 
 @_command(app, "ingest")
@@ -228,3 +230,31 @@ def _cache_limit(session: Session, size: Annotated[str | None, typer.Argument()]
     from chinese_alpaca_rag.cli.cache import limit_prefixes
 
     return limit_prefixes(session, size)
+
+
+@_command(library, "check")
+def _library_check(session: Session) -> int:
+    from chinese_alpaca_rag.cli.library import check
+
+    return check(session)
+
+
+@_command(library, "rebuild")
+def _library_rebuild(session: Session, to: Annotated[Path | None, typer.Option("--to")] = None) -> int:
+    from chinese_alpaca_rag.cli.library import rebuild
+
+    return rebuild(session, to)
+
+
+@_command(library, "export")
+def _library_export(session: Session, file: Annotated[Path | None, typer.Argument()] = None) -> int:
+    from chinese_alpaca_rag.cli.library import export
+
+    return export(session, file)
+
+
+@_command(library, "compact")
+def _library_compact(session: Session) -> int:
+    from chinese_alpaca_rag.cli.library import compact
+
+    return compact(session)

@@ -174,6 +174,43 @@ COMMANDS: dict[str, CommandWords] = {
             ("alpaca-rag cache limit 0", Words(zh="什么都不保留", en="keep nothing")),
         ),
     ),
+    "library": CommandWords(
+        Words(
+            zh="照看知识库：检查、重建索引、救出、导出、压缩。",
+            en="Look after the library: check, rebuild its index, rescue, export, compact.",
+        ),
+    ),
+    "library check": CommandWords(
+        Words(
+            zh="检查知识库是否完好；完好时退出码为 0。",
+            en="Check that the library is whole; the exit code is 0 if it is.",
+        ),
+    ),
+    "library rebuild": CommandWords(
+        Words(
+            zh="由保存的文字重建全文索引；--to 则把还能读出的文件救到新的知识库。",
+            en="Make the full-text index anew from the stored text; --to saves what can be read in a new library.",
+        ),
+        examples=(
+            (
+                "alpaca-rag library rebuild --to ~/rescued",
+                Words(zh="从损坏的知识库救出文件", en="save the files of a damaged library"),
+            ),
+        ),
+    ),
+    "library export": CommandWords(
+        Words(
+            zh="导出全部文字和段落位置，每个文件一行 JSON。",
+            en="Take out all text and the places of passages, one line of JSON a file.",
+        ),
+        examples=(("alpaca-rag library export all.jsonl", Words(zh="写入文件", en="into a file")),),
+    ),
+    "library compact": CommandWords(
+        Words(
+            zh="清除已删除文字的残留，缩小知识库文件。",
+            en="Clear away what deleted text left behind, and make the library's file smaller.",
+        ),
+    ),
     "doctor": CommandWords(
         Words(zh="检查这里能不能用、缺什么、怎么补。", en="Check what works here, what is missing and how to get it."),
         examples=(
@@ -259,6 +296,14 @@ PARAMETERS: dict[str, ParameterWords] = {
             en="the limit, such as 20G or 500M; 0 keeps nothing; without it the present one is shown",
         ),
         Words(zh="[大小]", en="[SIZE]"),
+    ),
+    "to": ParameterWords(
+        Words(zh="新知识库的文件夹；原来的不会改动", en="folder of the new library; the old one is not changed"),
+        Words(zh="文件夹", en="DIR"),
+    ),
+    "file": ParameterWords(
+        Words(zh="写入的文件；省略则写到标准输出", en="file to write; standard output without it"),
+        Words(zh="[文件]", en="[FILE]"),
     ),
     "library": ParameterWords(Words(zh="知识库所在的文件夹", en="folder of the library"), Words(zh="文件夹", en="DIR")),
     "model": ParameterWords(

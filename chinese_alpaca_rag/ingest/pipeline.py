@@ -22,6 +22,7 @@ from chinese_alpaca_rag.ingest.reading import LARGEST_FILE, PARSERS, read_bytes
 from chinese_alpaca_rag.ingest.refusals import too_large, unreadable
 from chinese_alpaca_rag.ingest.splitting import SPLITTER_VERSION, split_document
 from chinese_alpaca_rag.language import Words
+from chinese_alpaca_rag.library.care import erase_deleted
 from chinese_alpaca_rag.library.records import FileRecord
 from chinese_alpaca_rag.library.store import Library
 
@@ -95,6 +96,8 @@ def ingest_paths(
         library.remove_files([record.path for record in some])
         for record in some:
             report(FileOutcome(record.path, "removed", encoding=record.encoding, pages=record.pages))
+    if any(outcome.status in ("removed", "updated") for outcome in outcomes):
+        erase_deleted(library)
     return outcomes
 
 

@@ -219,7 +219,7 @@ def translated(folder: Path) -> Iterator[None]:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise _busy(folder) from error
         raise _unusable(folder, error) from error
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise _damaged(folder, error) from error
 
 
@@ -272,15 +272,17 @@ def _other_version(folder: Path, found: int) -> LibraryFormatError:
     )
 
 
-def _damaged(folder: Path, error: sqlite3.Error) -> LibraryFormatError:
+def _damaged(folder: Path, error: Exception) -> LibraryFormatError:
     return LibraryFormatError(
         Words(
             zh=f"{folder / FILE_NAME} 不是知识库，或已损坏：{error}",
             en=f"{folder / FILE_NAME} is no library, or is damaged: {error}",
         ),
         hint=Words(
-            zh="把该文件移开，再重建：alpaca-rag ingest 路径… --library 新文件夹",
-            en="Move the file away and build again: alpaca-rag ingest PATH… --library NEW_FOLDER",
+            zh="救出还能读的：alpaca-rag library rebuild --to 新文件夹；"
+            "或重新读入：alpaca-rag ingest 路径… --library 新文件夹",
+            en="Save what can be read: alpaca-rag library rebuild --to NEW_FOLDER; or build again: "
+            "alpaca-rag ingest PATH… --library NEW_FOLDER",
         ),
     )
 

@@ -251,6 +251,12 @@ class Library:
                 if not self._drop(path):
                     raise KeyError(path)
 
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """One transaction for whoever looks after the library (``care``); LibraryError where it is read-only."""
+        with self._change():
+            yield
+
     # Inside
 
     @contextmanager
@@ -382,8 +388,11 @@ class Library:
     def _refresh_index(self) -> None:
         """Index every passage anew if another version of Unicode made the terms: ``_unindex`` needs the same ones."""
         made_with = self._connection.execute("SELECT value FROM about WHERE name = 'unicode'").fetchone()
-        if made_with == (unicodedata.unidata_version,):
-            return
+        if made_with != (unicodedata.unidata_version,):
+            self.index_anew()
+
+    def index_anew(self) -> None:
+        """Index every passage again, inside the caller's transaction."""
         self._connection.execute("INSERT INTO passage_terms (passage_terms) VALUES ('delete-all')")
         for record in self.files():
             for passage in self.passages(record.path):
