@@ -140,10 +140,11 @@ def _ingest(
     paths: Annotated[list[Path], typer.Argument()],
     prune: Annotated[bool, typer.Option("--prune")] = False,
     encoding: Annotated[str | None, typer.Option("--encoding")] = None,
+    password: Annotated[str | None, typer.Option("--password")] = None,
 ) -> int:
     from chinese_alpaca_rag.cli.ingest import ingest
 
-    return ingest(session, paths, prune=prune, encoding=encoding)
+    return ingest(session, paths, prune=prune, encoding=encoding, password=password)
 
 
 @_command(app, "ask")

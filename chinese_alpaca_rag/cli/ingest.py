@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import io
 import os
 import shutil
@@ -44,10 +45,14 @@ _STYLES = {"refused": "red", "partial": "yellow"}
 OnOutcome = Callable[[FileOutcome, int, int], None]
 
 
-def ingest(session: Session, paths: Sequence[Path], *, prune: bool, encoding: str | None) -> int:
+def ingest(
+    session: Session, paths: Sequence[Path], *, prune: bool, encoding: str | None, password: str | None = None
+) -> int:
     """Read ``paths`` into the library and report what became of each file."""
     began = time.perf_counter()
     _check_encoding(encoding)
+    if password == "-":  # noqa: S105 - it says to ask
+        password = getpass.getpass(Words(zh="密码：", en="Password: ").text())
     if not session.settings.library.exists():
         find_documents(paths)  # raises where there is nothing to read: no library is made for that
     done: list[FileOutcome] = []
@@ -61,7 +66,9 @@ def ingest(session: Session, paths: Sequence[Path], *, prune: bool, encoding: st
                 done.append(outcome)
                 show(outcome, number, total)
 
-            outcomes = ingest_paths(paths, library, prune=prune, encoding=encoding, on_outcome=on_outcome)
+            outcomes = ingest_paths(
+                paths, library, prune=prune, encoding=encoding, password=password, on_outcome=on_outcome
+            )
             problems = library.derived_problems
     except KeyboardInterrupt as error:
         raise StoppedError(_kept(done)) from error

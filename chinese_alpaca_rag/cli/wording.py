@@ -260,6 +260,13 @@ PARAMETERS: dict[str, ParameterWords] = {
         ),
         Words(zh="编码", en="NAME"),
     ),
+    "password": ParameterWords(
+        Words(
+            zh="打开加密 PDF 的密码；写 - 则在运行时输入，不显示",
+            en="password of encrypted PDF files; - asks for it without showing it",
+        ),
+        Words(zh="密码", en="TEXT"),
+    ),
     "passages": ParameterWords(
         Words(zh="最多检索几个段落（默认 12）", en="how many passages to retrieve at most (default 12)"),
         Words(zh="个数", en="K"),

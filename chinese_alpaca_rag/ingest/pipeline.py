@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +20,7 @@ from chinese_alpaca_rag.ingest.decoding import codec_name
 from chinese_alpaca_rag.ingest.discovery import absolute_path, find_documents
 from chinese_alpaca_rag.ingest.isolation import ParserProcess
 from chinese_alpaca_rag.ingest.reading import LARGEST_FILE, PARSERS, read_bytes
-from chinese_alpaca_rag.ingest.refusals import too_large, unreadable
+from chinese_alpaca_rag.ingest.refusals import too_large, unreadable, unsettled
 from chinese_alpaca_rag.ingest.splitting import SPLITTER_VERSION, split_document
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.library.care import erase_deleted
@@ -34,6 +35,9 @@ FileStatus = Literal["added", "updated", "unchanged", "moved", "removed", "refus
 _REMOVED_AT_ONCE = 100
 # A file that was written so shortly before it was read may have been written again without a new time.
 _UNSETTLED_NS = 2_000_000_000
+# A file that is being written is read again so many times, so many seconds apart.
+_READINGS = 4
+_READING_PAUSE = 0.25
 
 
 @dataclass(frozen=True)
@@ -63,13 +67,14 @@ def ingest_paths(
     *,
     prune: bool = False,
     encoding: str | None = None,
+    password: str | None = None,
     on_outcome: OutcomeCallback | None = None,
 ) -> list[FileOutcome]:
     """Bring ``library`` up to date with the files that ``paths`` name or hold; one outcome for each file.
 
     ``prune`` also takes out files below the given folders that are gone from disk. ``encoding`` overrules what
-    is detected for text, Markdown, CSV and HTML. ``on_outcome`` is called after each file with its outcome,
-    the number of files done and their total.
+    is detected for text, Markdown, CSV and HTML; ``password`` opens the PDF files that need one.
+    ``on_outcome`` is called after each file with its outcome, the number of files done and their total.
 
     A file that cannot be read is an outcome ("refused", with the reason), never an exception; a version of it
     that the library holds already stays. NoDocumentsError and WrongUsageError concern the call as a whole.
@@ -86,7 +91,7 @@ def ingest_paths(
             on_outcome(outcome, len(outcomes), total)
 
     with ParserProcess() as parser:
-        ingestion = _Ingestion(library, parser, None if encoding is None else codec_name(encoding))
+        ingestion = _Ingestion(library, parser, None if encoding is None else codec_name(encoding), password)
         for file in files:
             report(ingestion.take_in(file))
     gone = [record for record in vanished if library.file(record.path) is not None]
@@ -123,10 +128,13 @@ def _vanished(paths: Sequence[Path], library: Library) -> list[FileRecord]:
 class _Ingestion:
     """One run over a library."""
 
-    def __init__(self, library: Library, parser: ParserProcess, encoding: str | None) -> None:
+    def __init__(
+        self, library: Library, parser: ParserProcess, encoding: str | None, password: str | None = None
+    ) -> None:
         self._library = library
         self._parser = parser
         self._encoding = encoding
+        self._password = password
 
     def take_in(self, file: Path) -> FileOutcome:
         """Store ``file`` unless the library already holds it as it is."""
@@ -143,9 +151,7 @@ class _Ingestion:
         state = file.stat()
         if known is not None and self._is_current(known) and _is_untouched(known, state):
             return _outcome(known, "unchanged")
-        if state.st_size > LARGEST_FILE:
-            raise too_large(Words(zh="文件大小（字节）", en="The file size (bytes)"), state.st_size, LARGEST_FILE)
-        data = file.read_bytes()
+        data, state = _settled(file)
         digest = hashlib.sha256(data).hexdigest()
         if known is not None and known.sha256 == digest and self._is_current(known):
             if known.modified_ns != state.st_mtime_ns:
@@ -165,7 +171,9 @@ class _Ingestion:
         return _outcome(record, "added" if known is None else "updated")
 
     def _read(self, data: bytes, path: str, digest: str, state: os.stat_result) -> FileRecord:
-        document = read_bytes(data, Path(path).name, encoding=self._encoding, parser=self._parser)
+        document = read_bytes(
+            data, Path(path).name, encoding=self._encoding, password=self._password, parser=self._parser
+        )
         return self._library.put_file(
             path=path,
             sha256=digest,
@@ -188,6 +196,25 @@ class _Ingestion:
             if not os.path.lexists(record.path):
                 return record
         return None
+
+
+def _settled(file: Path) -> tuple[bytes, os.stat_result]:
+    """The file's bytes, all of one state of it, and that state; DocumentRefusedError where it keeps changing."""
+    for _ in range(_READINGS):
+        with file.open("rb") as stream:
+            before = os.fstat(stream.fileno())
+            if before.st_size > LARGEST_FILE:
+                raise too_large(Words(zh="文件大小（字节）", en="The file size (bytes)"), before.st_size, LARGEST_FILE)
+            data = stream.read(LARGEST_FILE + 1)
+            after = os.fstat(stream.fileno())
+        if _mark(before) == _mark(after) and len(data) == after.st_size:
+            return data, after
+        time.sleep(_READING_PAUSE)
+    raise unsettled()
+
+
+def _mark(state: os.stat_result) -> tuple[int, int]:
+    return state.st_size, state.st_mtime_ns
 
 
 def _is_untouched(record: FileRecord, state: os.stat_result) -> bool:

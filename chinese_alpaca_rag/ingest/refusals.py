@@ -5,6 +5,8 @@ from __future__ import annotations
 from chinese_alpaca_rag.errors import DocumentRefusedError
 from chinese_alpaca_rag.language import Words
 
+_OPENED_BY_PASSWORD = frozenset(("PDF",))
+
 
 def damaged(format_name: str, detail: str = "") -> DocumentRefusedError:
     """The file is not what its format asks for; ``detail`` is the parser's own word, in English."""
@@ -45,7 +47,12 @@ def encrypted(format_name: str) -> DocumentRefusedError:
     """The file opens only with a password that was not given or is wrong."""
     return DocumentRefusedError(
         Words(zh=f"{format_name} 文件有密码保护。", en=f"The {format_name} file is protected by a password."),
-        hint=Words(zh="请去掉密码，另存一份后再加入。", en="Save a copy without the password and add that."),
+        hint=Words(
+            zh="用 --password 给出密码（写 - 则在运行时输入）；或去掉密码，另存一份后再加入。",
+            en="Give the password with --password (- asks for it), or save a copy without it and add that.",
+        )
+        if format_name in _OPENED_BY_PASSWORD
+        else Words(zh="请去掉密码，另存一份后再加入。", en="Save a copy without the password and add that."),
     )
 
 
@@ -90,5 +97,16 @@ def unreadable(error: OSError) -> DocumentRefusedError:
         Words(zh=f"无法读取文件：{detail}。", en=f"The file cannot be read: {detail}."),
         hint=Words(
             zh="请检查文件是否还在、是否有读取权限。", en="Check that it is still there and that you may read it."
+        ),
+    )
+
+
+def unsettled() -> DocumentRefusedError:
+    """The file changed each time while it was read."""
+    return DocumentRefusedError(
+        Words(zh="文件在读取时一直被改写。", en="The file kept changing while it was read."),
+        hint=Words(
+            zh="等写入它的程序完成后，再运行一次同样的命令。",
+            en="Run the same command again when the program that writes it is done.",
         ),
     )

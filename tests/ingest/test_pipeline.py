@@ -283,3 +283,36 @@ def test_a_library_inside_the_folder_that_it_is_made_from_is_no_document(tmp_pat
         for _ in range(2):
             outcomes = ingest_paths([tmp_path], library)
             assert [Path(outcome.path).name for outcome in outcomes] == ["通知.txt"]
+
+
+def test_a_file_that_keeps_changing_is_refused_and_read_once_it_rests(
+    tmp_path: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_READING_PAUSE", 0.0)
+    file = write(tmp_path / "log.txt", SIMPLIFIED[0].encode())
+    real, growing = os.fstat, True
+
+    def fstat(descriptor: int) -> os.stat_result:
+        if growing and os.path.samestat(real(descriptor), real(appending.fileno())):
+            appending.write("又一行。")
+            appending.flush()
+        return real(descriptor)
+
+    with file.open("a", encoding="utf-8") as appending:
+        monkeypatch.setattr(pipeline.os, "fstat", fstat)
+        [outcome] = ingest_paths([file], library)
+        assert outcome.status == "refused"
+        assert "changing" in outcome.reason or "改写" in outcome.reason
+        assert library.file(str(file)) is None
+        growing = False
+    assert statuses(ingest_paths([file], library)) == {"log.txt": "added"}
+    assert library.page_text(str(file), 1) == file.read_text(encoding="utf-8")
+
+
+def test_a_password_opens_a_file(tmp_path: Path, library: Library) -> None:
+    file = write(tmp_path / "locked.pdf", pdf_file([lines("秘密的内容。")], encrypt="key"))
+    [outcome] = ingest_paths([file], library)
+    assert outcome.status == "refused"
+    assert "--password" in outcome.reason
+    assert ingest_paths([file], library, password="wrong")[0].status == "refused"
+    assert ingest_paths([file], library, password="key")[0].status == "added"
