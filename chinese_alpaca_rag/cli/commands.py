@@ -138,13 +138,15 @@ app.add_typer(library, name="library")
 def _ingest(
     session: Session,
     paths: Annotated[list[Path], typer.Argument()],
+    *,
     prune: Annotated[bool, typer.Option("--prune")] = False,
     encoding: Annotated[str | None, typer.Option("--encoding")] = None,
     password: Annotated[str | None, typer.Option("--password")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", "-t")] = None,
 ) -> int:
     from chinese_alpaca_rag.cli.ingest import ingest
 
-    return ingest(session, paths, prune=prune, encoding=encoding, password=password)
+    return ingest(session, paths, prune=prune, encoding=encoding, password=password, tags=tag or ())
 
 
 @_command(app, "ask")

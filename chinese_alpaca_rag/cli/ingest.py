@@ -28,6 +28,8 @@ from chinese_alpaca_rag.settings import Settings
 SOME_REFUSED = 3
 #: What was computed from a file that left the library could not be removed.
 SOMETHING_KEPT = 1
+#: An encoding that is less sure than this is told with how sure it is.
+SURE = 0.99
 #: So many files that went well are named; those that did not are named all.
 CHANGES_LISTED = 20
 
@@ -46,11 +48,23 @@ OnOutcome = Callable[[FileOutcome, int, int], None]
 
 
 def ingest(
-    session: Session, paths: Sequence[Path], *, prune: bool, encoding: str | None, password: str | None = None
+    session: Session,
+    paths: Sequence[Path],
+    *,
+    prune: bool,
+    encoding: str | None,
+    password: str | None = None,
+    tags: Sequence[str] = (),
 ) -> int:
     """Read ``paths`` into the library and report what became of each file."""
     began = time.perf_counter()
     _check_encoding(encoding)
+    tags = [tag.strip() for tag in tags]
+    if not all(tags):
+        raise WrongUsageError(
+            Words(zh="标签不能是空的。", en="A tag cannot be empty."),
+            hint=Words(zh="例如：--tag 合同", en="As in: --tag contracts"),
+        )
     if password == "-":  # noqa: S105 - it says to ask
         password = getpass.getpass(Words(zh="密码：", en="Password: ").text())
     if not session.settings.library.exists():
@@ -67,7 +81,7 @@ def ingest(
                 show(outcome, number, total)
 
             outcomes = ingest_paths(
-                paths, library, prune=prune, encoding=encoding, password=password, on_outcome=on_outcome
+                paths, library, prune=prune, encoding=encoding, password=password, tags=tags, on_outcome=on_outcome
             )
             problems = library.derived_problems
     except KeyboardInterrupt as error:
@@ -138,6 +152,8 @@ def _as_json(outcomes: Sequence[FileOutcome], seconds: float, problems: Sequence
                 "status": outcome.status,
                 "reason": str(outcome.reason),
                 "encoding": outcome.encoding,
+                "confidence": round(outcome.confidence, 4),
+                "hidden": outcome.hidden,
                 "pages": outcome.pages,
                 "passages": outcome.passages,
             }
@@ -184,7 +200,10 @@ def _tell(output: Output, outcome: FileOutcome) -> None:
     if outcome.passages:
         told.append(Words(zh=f"{outcome.passages} 段", en=counted(outcome.passages, "passage")).text())
     if outcome.encoding:
-        told.append(outcome.encoding)
+        sure = outcome.confidence >= SURE
+        told.append(outcome.encoding if sure else f"{outcome.encoding} ({outcome.confidence:.0%})")
+    if outcome.hidden:
+        told.append(outcome.hidden)
     if reason := str(outcome.reason):
         told.append(reason)
     output.line(" · ".join(told), _STYLES.get(outcome.status, ""))

@@ -36,7 +36,10 @@ def list_sources(session: Session) -> int:
         Words(zh="段落", en="passages"),
         Words(zh="状态", en="status"),
     ]
-    output.table(list(map(str, columns)), [_row(file) for file in files], right=(4, 5))
+    tagged = any(file.tags for file in files)
+    if tagged:
+        columns.append(Words(zh="标签", en="tags"))
+    output.table(list(map(str, columns)), [_row(file, tagged=tagged) for file in files], right=(4, 5))
     passages = sum(file.passages for file in files)
     output.note(
         Words(
@@ -55,10 +58,11 @@ def _as_json(file: FileRecord) -> dict[str, object]:
         "status": file.status,
         "pages": file.pages,
         "passages": file.passages,
+        "tags": list(file.tags),
     }
 
 
-def _row(file: FileRecord) -> list[str]:
+def _row(file: FileRecord, *, tagged: bool) -> list[str]:
     status = Words(zh="完整", en="complete")
     if file.status == "partial":
         status = Words(zh=f"不完整：{file.missing}", en=f"partial: {file.missing}")
@@ -70,4 +74,5 @@ def _row(file: FileRecord) -> list[str]:
         str(file.pages),
         str(file.passages),
         str(status),
+        *([", ".join(file.tags)] if tagged else []),
     ]

@@ -267,6 +267,10 @@ PARAMETERS: dict[str, ParameterWords] = {
         ),
         Words(zh="密码", en="TEXT"),
     ),
+    "tag": ParameterWords(
+        Words(zh="给这些文件加上标签，可以写多个", en="put a tag on these files; may be given more than once"),
+        Words(zh="标签", en="TAG"),
+    ),
     "passages": ParameterWords(
         Words(zh="最多检索几个段落（默认 12）", en="how many passages to retrieve at most (default 12)"),
         Words(zh="个数", en="K"),

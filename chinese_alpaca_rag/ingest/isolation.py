@@ -202,6 +202,8 @@ def _document(fields: dict[str, Any]) -> ParsedDocument:
         page_kind=cast("PageKind", fields["page_kind"]),
         encoding=str(fields["encoding"]),
         missing=str(fields["missing"]),
+        confidence=float(fields["confidence"]),
+        hidden=str(fields["hidden"]),
     )
 
 

@@ -75,7 +75,13 @@ def read_html(data: bytes, name: str, *, encoding: str | None = None) -> ParsedD
     title = " ".join(element.text(deep=True).split()) if element is not None else ""
     if not title and (heading := re.search(r"^#+ (.+)$", text, re.MULTILINE)):
         title = heading.group(1)
-    return ParsedDocument(format="html", title=title or name, pages=(Page(1, text),), encoding=decoded.encoding)
+    return ParsedDocument(
+        format="html",
+        title=title or name,
+        pages=(Page(1, text),),
+        encoding=decoded.encoding,
+        confidence=decoded.confidence,
+    )
 
 
 def _flattened(html: str) -> str:

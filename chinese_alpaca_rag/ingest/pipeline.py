@@ -42,7 +42,10 @@ _READING_PAUSE = 0.25
 
 @dataclass(frozen=True)
 class FileOutcome:
-    """What became of one file. ``reason`` says why it was refused or what of it is missing, else is empty."""
+    """What became of one file. ``reason`` says why it was refused or what of it is missing, else is empty.
+
+    ``confidence`` (0 to 1) is how sure ``encoding`` is; ``hidden`` says what no reader sees and was left out.
+    """
 
     path: str
     status: FileStatus
@@ -50,6 +53,8 @@ class FileOutcome:
     encoding: str = ""
     pages: int = 0
     passages: int = 0
+    confidence: float = 1.0
+    hidden: str = ""
 
 
 OutcomeCallback = Callable[[FileOutcome, int, int], None]
@@ -68,12 +73,14 @@ def ingest_paths(
     prune: bool = False,
     encoding: str | None = None,
     password: str | None = None,
+    tags: Sequence[str] = (),
     on_outcome: OutcomeCallback | None = None,
 ) -> list[FileOutcome]:
     """Bring ``library`` up to date with the files that ``paths`` name or hold; one outcome for each file.
 
     ``prune`` also takes out files below the given folders that are gone from disk. ``encoding`` overrules what
-    is detected for text, Markdown, CSV and HTML; ``password`` opens the PDF files that need one.
+    is detected for text, Markdown, CSV and HTML; ``password`` opens the PDF files that need one. ``tags`` are put
+    on every file that ``paths`` mean and that the library holds afterwards, unchanged ones included.
     ``on_outcome`` is called after each file with its outcome, the number of files done and their total.
 
     A file that cannot be read is an outcome ("refused", with the reason), never an exception; a version of it
@@ -94,6 +101,8 @@ def ingest_paths(
         ingestion = _Ingestion(library, parser, None if encoding is None else codec_name(encoding), password)
         for file in files:
             report(ingestion.take_in(file))
+    if tags:
+        library.tag_files([str(file) for file in files if library.file(str(file)) is not None], add=tags)
     gone = [record for record in vanished if library.file(record.path) is not None]
     total -= len(vanished) - len(gone)  # found again under another name meanwhile
     for start in range(0, len(gone), _REMOVED_AT_ONCE):
@@ -230,7 +239,14 @@ def _is_untouched(record: FileRecord, state: os.stat_result) -> bool:
 
 def _outcome(record: FileRecord, status: FileStatus) -> FileOutcome:
     return FileOutcome(
-        record.path, status, record.missing, record.encoding, pages=record.pages, passages=record.passages
+        record.path,
+        status,
+        record.missing,
+        record.encoding,
+        pages=record.pages,
+        passages=record.passages,
+        confidence=record.confidence,
+        hidden=record.hidden,
     )
 
 

@@ -76,5 +76,10 @@ def _whole(format_name: str, title: str, decoded: Decoded, text: str) -> ParsedD
             )
         )
     return ParsedDocument(
-        format=format_name, title=title, pages=(Page(1, text),), encoding=decoded.encoding, missing=missing
+        format=format_name,
+        title=title,
+        pages=(Page(1, text),),
+        encoding=decoded.encoding,
+        missing=missing,
+        confidence=decoded.confidence,
     )

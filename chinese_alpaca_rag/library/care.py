@@ -92,6 +92,8 @@ def exported_files(library: Library) -> Iterator[dict[str, Any]]:
             "format": record.format,
             "encoding": record.encoding,
             "missing": record.missing,
+            "hidden": record.hidden,
+            "tags": list(record.tags),
             "page_kind": record.page_kind,
             "pages": [
                 {"number": page.number, "label": page.label, "text": page.text} for page in _pages(library, record)
@@ -132,7 +134,7 @@ def _copy(damaged: Library, record: FileRecord, target: Library) -> bool:
         return False
     document = ParsedDocument(
         format=record.format, title=record.title, pages=pages, page_kind=record.page_kind,
-        encoding=record.encoding, missing=record.missing,
+        encoding=record.encoding, missing=record.missing, confidence=record.confidence, hidden=record.hidden,
     )  # fmt: skip
     try:
         target.put_file(
@@ -140,6 +142,7 @@ def _copy(damaged: Library, record: FileRecord, target: Library) -> bool:
             parser=record.parser, document=document,
             spans=[PassageSpan(one.page, one.start, one.end, one.heading) for one in passages],
         )  # fmt: skip
+        target.tag_files([record.path], add=record.tags)
     except ValueError:  # a passage beyond its page
         return False
     return True

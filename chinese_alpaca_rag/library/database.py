@@ -1,10 +1,11 @@
 """The library's SQLite file: its tables, how it is opened and checked, and SQLite's errors in the kit's words.
 
-Layout (``user_version`` 1; a change of these tables or of the rules in ``terms.py`` is another version)::
+Layout (``user_version`` 2; a change of these tables or of the rules in ``terms.py`` is another version)::
 
     files ──< pages ──< stretches      the text of a page, in stretches of at most STRETCH characters
       └────< passages                  offsets into a page's text; no second copy of the text
     passage_terms                      FTS5 without content, one row a passage: title, heading and body terms
+      └────< tags                      the words that the user files it under
     about                              the version of Unicode that the terms were made with
 
 Text that SQLite cannot hold as UTF-8 (lone surrogates, as in the names of files that are not UTF-8)
@@ -17,18 +18,26 @@ import contextlib
 import os
 import sqlite3
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from chinese_alpaca_rag.errors import LibraryBusyError, LibraryError, LibraryFormatError, LibraryNotFoundError
 from chinese_alpaca_rag.language import Words
 
 FILE_NAME = "library.sqlite3"
 APPLICATION_ID = 0x41524147  # "ARAG"
-FORMAT = 1
+FORMAT = 2
 STRETCH = 4096
 BUSY_SECONDS = 5.0
 
+_TAGS = """
+    CREATE TABLE tags (
+        file_id INTEGER NOT NULL REFERENCES files (id) ON DELETE CASCADE,
+        tag TEXT NOT NULL,
+        PRIMARY KEY (file_id, tag)
+    ) WITHOUT ROWID
+"""
 _SCHEMA = (
     "CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     """
@@ -41,6 +50,8 @@ _SCHEMA = (
         page_kind TEXT NOT NULL,
         encoding TEXT NOT NULL,
         missing TEXT NOT NULL,
+        confidence REAL NOT NULL DEFAULT 1.0,
+        hidden TEXT NOT NULL DEFAULT '',
         parser TEXT NOT NULL,
         size INTEGER NOT NULL,
         modified_ns INTEGER NOT NULL,
@@ -80,12 +91,24 @@ _SCHEMA = (
     )
     """,
     "CREATE INDEX passages_by_page ON passages (page_id)",
+    _TAGS,
     # The terms come split already, joined by spaces; the ASCII tokenizer takes every other character as part of one.
     """
     CREATE VIRTUAL TABLE passage_terms USING fts5 (
         title, heading, body, content='', tokenize="ascii tokenchars '-./:_''’+@\\&~#'"
     )
     """,
+)
+
+# From each former format to the next. Formats of which nothing was ever released are not among them.
+_MIGRATIONS: Mapping[int, tuple[str, ...]] = MappingProxyType(
+    {
+        1: (
+            "ALTER TABLE files ADD COLUMN confidence REAL NOT NULL DEFAULT 1.0",
+            "ALTER TABLE files ADD COLUMN hidden TEXT NOT NULL DEFAULT ''",
+            _TAGS,
+        ),
+    }
 )
 
 
@@ -101,7 +124,7 @@ def open_database(folder: Path, *, create: bool, readonly: bool) -> sqlite3.Conn
     with translated(folder):
         connection = _connect_readonly(path) if readonly else _connect(path, "rw")
         try:
-            _check(connection, folder, create=create and not readonly)
+            _check(connection, folder, create=create and not readonly, readonly=readonly)
         except BaseException:
             connection.close()
             raise
@@ -164,7 +187,7 @@ def storable(text: str) -> str | bytes:
     return text
 
 
-def _check(connection: sqlite3.Connection, folder: Path, *, create: bool) -> None:
+def _check(connection: sqlite3.Connection, folder: Path, *, create: bool, readonly: bool) -> None:
     if _is_blank(connection):
         if not create:
             raise _not_found(folder)
@@ -172,11 +195,23 @@ def _check(connection: sqlite3.Connection, folder: Path, *, create: bool) -> Non
         with transaction(connection):
             if _is_blank(connection):  # no other process was faster
                 _make_tables(connection)
-    found = _pragma(connection, "user_version")
     if _pragma(connection, "application_id") != APPLICATION_ID:
         raise _foreign(folder)
+    found = _pragma(connection, "user_version")
+    if found in _MIGRATIONS and not readonly:
+        with transaction(connection):
+            _migrate(connection)
+        found = _pragma(connection, "user_version")
     if found != FORMAT:
         raise _other_version(folder, found)
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Bring the tables to this format, step by step; another process may have been faster."""
+    while (found := _pragma(connection, "user_version")) in _MIGRATIONS:
+        for statement in _MIGRATIONS[found]:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version={found + 1}")
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:
@@ -263,12 +298,16 @@ def _other_version(folder: Path, found: int) -> LibraryFormatError:
         zh="用本版本重建：alpaca-rag ingest 路径… --library 新文件夹",
         en="Build it again with this version: alpaca-rag ingest PATH… --library NEW_FOLDER",
     )
+    migrate = Words(
+        zh=f"把它换成新格式，内容不变：alpaca-rag library rebuild --library {folder}",
+        en=f"Bring it to the new format, with all that is in it: alpaca-rag library rebuild --library {folder}",
+    )
     return LibraryFormatError(
         Words(
             zh=f"知识库 {folder} 的格式是第 {found} 版，本程序读写第 {FORMAT} 版。",
             en=f"The library {folder} has format {found}; this version of the kit reads and writes format {FORMAT}.",
         ),
-        hint=upgrade if found > FORMAT else rebuild,
+        hint=upgrade if found > FORMAT else migrate if found in _MIGRATIONS else rebuild,
     )
 
 

@@ -40,7 +40,8 @@ class ParsedDocument:
     """One file, read: its pages and what is known of it.
 
     ``title`` is the document's own or else the file's name without its suffix. ``encoding`` is empty
-    for formats that carry their own. ``missing`` says, for a file read only in part, what is not here.
+    for formats that carry their own; ``confidence`` is how sure it is, between 0 and 1. ``missing`` says, for a file
+    read only in part, what is not here; ``hidden`` what was left out because no reader sees it.
     """
 
     format: str
@@ -49,11 +50,16 @@ class ParsedDocument:
     page_kind: PageKind = "whole"
     encoding: str = ""
     missing: str = ""
+    confidence: float = 1.0
+    hidden: str = ""
 
 
 @dataclass(frozen=True)
 class FileRecord:
-    """One file of the library. ``path`` is absolute; ``size`` in bytes; ``ingested_at`` is ISO 8601 UTC."""
+    """One file of the library. ``path`` is absolute; ``size`` in bytes; ``ingested_at`` is ISO 8601 UTC.
+
+    ``tags`` are in order; ``confidence`` and ``hidden`` as in :class:`ParsedDocument`.
+    """
 
     id: int
     path: str
@@ -70,6 +76,9 @@ class FileRecord:
     ingested_at: str
     pages: int
     passages: int
+    confidence: float = 1.0
+    hidden: str = ""
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ One process writes at a time; any number read meanwhile. A ``Library`` may be us
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import threading
@@ -29,7 +30,8 @@ from chinese_alpaca_rag.library.terms import index_terms
 
 _FILE_SELECT = """
     SELECT id, path, sha256, title, format, page_kind, encoding, missing, parser, size, modified_ns, ingested_at,
-           pages, passages
+           pages, passages, confidence, hidden,
+           (SELECT json_group_array(tag) FROM (SELECT tag FROM tags WHERE file_id = files.id ORDER BY tag))
     FROM files
 """
 _PASSAGE_SELECT = """
@@ -192,20 +194,22 @@ class Library:
                 raise ValueError(f"no such place in {path!r}: {span}")
         stored_at = datetime.now(UTC).isoformat(timespec="seconds")
         with self._change():
+            former = self.file(path)
             self._drop(path)
             cursor = self._connection.execute(
                 "INSERT INTO files (path, sha256, title, format, page_kind, encoding, missing, parser, size,"
-                " modified_ns, ingested_at, pages, passages) VALUES (CAST(? AS TEXT), ?, CAST(? AS TEXT), ?, ?, ?,"
-                " CAST(? AS TEXT), ?, ?, ?, ?, ?, ?)",
+                " modified_ns, ingested_at, pages, passages, confidence, hidden) VALUES (CAST(? AS TEXT), ?,"
+                " CAST(? AS TEXT), ?, ?, ?, CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT))",
                 (
                     storable(path), sha256, storable(document.title), document.format, document.page_kind,
                     document.encoding, storable(document.missing), parser, size, modified_ns, stored_at,
-                    len(document.pages), len(spans),
+                    len(document.pages), len(spans), document.confidence, storable(document.hidden),
                 ),
             )  # fmt: skip
             file_id = int(cursor.lastrowid or 0)
             page_ids = self._insert_pages(file_id, document)
             self._insert_passages(file_id, document.title, page_ids, texts, spans)
+            self._insert_tags(file_id, former.tags if former is not None else ())
             return self._files("WHERE id = ?", file_id)[0]
 
     def move_file(self, old_path: str, new_path: str, *, modified_ns: int) -> None:
@@ -239,6 +243,21 @@ class Library:
             ).rowcount
             if not changed:
                 raise KeyError(path)
+
+    def tag_files(self, paths: Sequence[str], *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> None:
+        """Put tags on files and take tags off them, all in one transaction; KeyError for a file that is not here."""
+        with self._change():
+            for path in paths:
+                record = self.file(path)
+                if record is None:
+                    raise KeyError(path)
+                for tag in remove:
+                    self._connection.execute("DELETE FROM tags WHERE file_id = ? AND tag = ?", (record.id, tag))
+                self._insert_tags(record.id, add)
+
+    def _insert_tags(self, file_id: int, tags: Sequence[str]) -> None:
+        rows = [(file_id, tag) for tag in tags]
+        self._connection.executemany("INSERT OR IGNORE INTO tags (file_id, tag) VALUES (?, ?)", rows)
 
     def remove_file(self, path: str) -> None:
         """Take a file out, with everything of it. KeyError if unknown."""
@@ -301,6 +320,7 @@ class Library:
                 id=row[0], path=row[1], sha256=row[2], status="partial" if row[7] else "complete", title=row[3],
                 format=row[4], page_kind=row[5], encoding=row[6], missing=row[7], parser=row[8], size=row[9],
                 modified_ns=row[10], ingested_at=row[11], pages=row[12], passages=row[13],
+                confidence=row[14], hidden=row[15], tags=tuple(json.loads(row[16])),
             )
             for row in rows
         ]  # fmt: skip

@@ -17,7 +17,7 @@ from chinese_alpaca_rag.errors import LibraryError
 from chinese_alpaca_rag.library.store import Library
 from tests.cli.conftest import ROOT, Alpaca
 
-FILE_KEYS = ["path", "status", "reason", "encoding", "pages", "passages"]
+FILE_KEYS = ["path", "status", "reason", "encoding", "confidence", "hidden", "pages", "passages"]
 LEAVE = "年假规定：工作满一年的员工每年享有五天年假。工作满十年的员工每年享有十天年假。"
 
 
@@ -231,3 +231,14 @@ def test_control_c_keeps_what_was_read(tmp_path: Path) -> None:
     assert "the same command finishes the rest" in err.decode()
     with Library.open(tmp_path / "library", readonly=True) as library:
         assert 0 < len(library.files()) < 400
+
+
+def test_tags_are_put_on_files_read_now_or_before(alpaca: Alpaca, documents: Path, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    assert alpaca("ingest", documents, "--library", library).code == 0
+    assert "tags" not in alpaca("sources", "--library", library).out.splitlines()[0]
+    assert alpaca("ingest", documents, "--tag", "人事", "-t", "2024", "--library", library).code == 0
+    files = alpaca("sources", "--library", library, "--json").document["files"]
+    assert all(file["tags"] == ["2024", "人事"] for file in files)
+    assert "2024, 人事" in alpaca("sources", "--library", library).out
+    assert alpaca("ingest", documents, "--tag", " ", "--library", library).code == 2

@@ -299,7 +299,7 @@ def test_a_file_that_keeps_changing_is_refused_and_read_once_it_rests(
         return real(descriptor)
 
     with file.open("a", encoding="utf-8") as appending:
-        monkeypatch.setattr(pipeline.os, "fstat", fstat)
+        monkeypatch.setattr(os, "fstat", fstat)
         [outcome] = ingest_paths([file], library)
         assert outcome.status == "refused"
         assert "changing" in outcome.reason or "改写" in outcome.reason

@@ -63,7 +63,7 @@ def test_a_database_of_another_program(tmp_path: Path, create: bool) -> None:
         Library.open(tmp_path, create=create)
 
 
-@pytest.mark.parametrize(("found", "advice"), [(FORMAT + 1, "pip install -U"), (FORMAT - 1, "alpaca-rag ingest")])
+@pytest.mark.parametrize(("found", "advice"), [(FORMAT + 1, "pip install -U"), (0, "alpaca-rag ingest")])
 def test_another_version_of_the_format(tmp_path: Path, found: int, advice: str) -> None:
     Library.open(tmp_path, create=True).close()
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
