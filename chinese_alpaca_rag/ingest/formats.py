@@ -17,6 +17,10 @@ SUFFIXES: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys((".md", ".markdown", ".mdown"), "markdown"),
         **dict.fromkeys((".csv", ".tsv"), "csv"),
         **dict.fromkeys((".html", ".htm", ".xhtml", ".shtml"), "html"),
+        ".json": "json",
+        **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
+        **dict.fromkeys((".srt", ".vtt"), "subtitles"),
+        ".eml": "eml",
         ".pdf": "pdf",
         **dict.fromkeys((".docx", ".docm", ".dotx", ".dotm"), "docx"),
         **dict.fromkeys((".xlsx", ".xlsm", ".xltx", ".xltm"), "xlsx"),
@@ -48,17 +52,16 @@ CONVERTIBLE: Mapping[str, tuple[str, str]] = MappingProxyType(
         ".chm": ("CHM", ".html"),
         ".mht": ("MHTML", ".html"),
         ".mhtml": ("MHTML", ".html"),
-        ".eml": ("EML", ".html"),
         ".msg": ("Outlook (.msg)", ".html"),
         ".xml": ("XML", ".html"),
-        ".json": ("JSON", ".csv"),
-        ".jsonl": ("JSON", ".csv"),
         ".ofd": ("OFD", ".pdf"),
         ".caj": ("CAJ", ".pdf"),
         ".djvu": ("DjVu", ".pdf"),
     }
 )
 
+# Text formats whose content may look like that of another: the name decides.
+_BY_NAME = frozenset(("text", "markdown", "csv", "json", "jsonl", "subtitles", "eml"))
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")
 _HTML = re.compile(
@@ -91,7 +94,7 @@ def detect_format(data: bytes, filename: str) -> str:
     if head.startswith(b"{\\rtf"):
         raise unsupported(*CONVERTIBLE[".rtf"])
     text = head.removeprefix(b"\xef\xbb\xbf")
-    if named in ("text", "markdown", "csv"):
+    if named in _BY_NAME:
         return named
     if _HTML.match(text) and (named or suffix in CONVERTIBLE or not suffix):
         return "html"

@@ -147,7 +147,16 @@ def test_what_a_parser_prints_does_not_disturb_the_answers(parser: ParserProcess
 
 def test_answers_are_data_and_nothing_else() -> None:
     answer = {
-        "document": {"format": "pdf", "title": "t", "pages": [], "page_kind": "page", "encoding": "", "missing": "", "confidence": 1.0, "hidden": ""}
+        "document": {
+            "format": "pdf",
+            "title": "t",
+            "pages": [],
+            "page_kind": "page",
+            "encoding": "",
+            "missing": "",
+            "confidence": 1.0,
+            "hidden": "",
+        }
     }
     assert isolation._result(answer, 1, 1).format == "pdf"
     with pytest.raises(MissingExtraError):
