@@ -21,6 +21,7 @@ SUFFIXES: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
         **dict.fromkeys((".srt", ".vtt"), "subtitles"),
         ".eml": "eml",
+        ".rtf": "rtf",
         ".pdf": "pdf",
         **dict.fromkeys((".docx", ".docm", ".dotx", ".dotm"), "docx"),
         **dict.fromkeys((".xlsx", ".xlsm", ".xltx", ".xltm"), "xlsx"),
@@ -34,7 +35,6 @@ CONVERTIBLE: Mapping[str, tuple[str, str]] = MappingProxyType(
         ".doc": ("Word 97-2003 (.doc)", ".docx"),
         ".dot": ("Word 97-2003 (.dot)", ".docx"),
         ".wps": ("WPS (.wps)", ".docx"),
-        ".rtf": ("RTF", ".docx"),
         ".odt": ("OpenDocument (.odt)", ".docx"),
         ".pages": ("Pages", ".docx"),
         ".xls": ("Excel 97-2003 (.xls)", ".xlsx"),
@@ -76,7 +76,7 @@ def known_suffixes() -> str:
     return " ".join(SUFFIXES)
 
 
-def detect_format(data: bytes, filename: str) -> str:
+def detect_format(data: bytes, filename: str) -> str:  # noqa: PLR0911 - a list of cases
     """The format to read ``data`` as: a value of :data:`SUFFIXES`.
 
     DocumentRefusedError for formats that cannot be read, for encrypted office files, and where the name
@@ -87,12 +87,12 @@ def detect_format(data: bytes, filename: str) -> str:
     head = data[:4096]
     if b"%PDF-" in head[:1024]:
         return "pdf"
+    if head.startswith(b"{\\rtf"):
+        return "rtf"  # whatever its name: many a .doc is one
     if head.startswith(b"PK\x03\x04"):
         return _archive_format(data, suffix, named)
     if head.startswith(_OLE):
         raise _ole_refusal(data, suffix, named)
-    if head.startswith(b"{\\rtf"):
-        raise unsupported(*CONVERTIBLE[".rtf"])
     text = head.removeprefix(b"\xef\xbb\xbf")
     if named in _BY_NAME:
         return named

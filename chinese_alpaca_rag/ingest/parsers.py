@@ -53,6 +53,7 @@ _ROWS = (
     Parser("jsonl", "json_text", "read_json_lines", "JSON", takes_encoding=True),
     Parser("subtitles", "subtitles", "read_subtitles", "SRT", takes_encoding=True),
     Parser("eml", "mail", "read_mail", "EML", takes_encoding=True),
+    Parser("rtf", "rtf", "read_rtf", "RTF"),
     Parser("html", "markup", "read_html", "HTML", takes_encoding=True),
     Parser("pdf", "pdf", "read_pdf", "PDF", takes_password=True),
     Parser("docx", "word", "read_word", "Word"),

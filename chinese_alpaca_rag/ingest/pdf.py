@@ -52,13 +52,16 @@ def _read_pages(pdf: Any, name: str) -> ParsedDocument:
     scanned: list[int] = []
     unreadable: list[int] = []
     broken: list[int] = []
+    fontless: list[int] = []
     for index in range(len(pdf)):
         number = index + 1
         try:
-            text, is_scan = _read_page(pdf, index)
+            text, is_scan, is_fontless = _read_page(pdf, index)
         except pypdfium2.PdfiumError:
             broken.append(number)
-            text, is_scan = "", False
+            text, is_scan, is_fontless = "", False, False
+        if is_fontless:
+            fontless.append(number)
         if is_scan:
             scanned.append(number)
         elif text and _is_garbage(text):
@@ -66,7 +69,7 @@ def _read_pages(pdf: Any, name: str) -> ParsedDocument:
             text = ""
         label = pdf.get_page_label(index) or ""
         pages.append(Page(number, text, label if label != str(number) else ""))
-    missing = _missing(scanned, unreadable, broken, len(pages))
+    missing = _missing(scanned, unreadable, broken, fontless, len(pages))
     if not any(page.text for page in pages):
         raise _no_text(len(pages), missing)
     title = own_title(pdf.get_metadata_value("Title")) or name
@@ -84,8 +87,10 @@ def _show_forms(pdf: Any) -> None:
         return
 
 
-def _read_page(pdf: Any, index: int) -> tuple[str, bool]:
-    """The text of one page, and whether the page shows something that may be text without holding any."""
+def _read_page(pdf: Any, index: int) -> tuple[str, bool, bool]:
+    """The text of one page; whether it shows something that may be text without holding any; whether text is lost
+    for want of a font.
+    """
     from pypdfium2 import raw
 
     page = pdf[index]
@@ -100,9 +105,29 @@ def _read_page(pdf: Any, index: int) -> tuple[str, bool]:
             text = clean_page(page_paragraphs(read_lines(textpage)))
         finally:
             textpage.close()
-        return text, not text and _may_picture_text(page)
+        is_fontless = _lacks_font(page, text)
+        return text, not text and not is_fontless and _may_picture_text(page), is_fontless
     finally:
         page.close()
+
+
+def _lacks_font(page: Any, text: str) -> bool:
+    """Whether text of the page is lost because its font is neither in the file nor on this machine.
+
+    PDFium passes over a piece of text that has no width, and a single character has none where no font draws it.
+    So have spaces that are pieces of their own, but of those there are never more than of other characters.
+    """
+    from pypdfium2 import raw
+
+    kept = len("".join(text.split()))
+    if raw.FPDFPage_CountObjects(page) <= kept:
+        return False
+    lost = 0
+    for shape in page.get_objects(filter=[raw.FPDF_PAGEOBJ_TEXT], max_depth=4):
+        left, bottom, right, top = shape.get_bounds()
+        empty = left == right and bottom == top
+        lost += empty and not raw.FPDFFont_GetIsEmbedded(raw.FPDFTextObj_GetFont(shape))
+    return lost > max(kept, 2)  # a page may hold a stray space and nothing else
 
 
 def _may_picture_text(page: Any) -> bool:
@@ -131,13 +156,21 @@ def _unopened(detail: str) -> DocumentRefusedError:
     return encrypted("PDF") if "password" in detail.lower() else damaged("PDF", detail)
 
 
-def _missing(scanned: Sequence[int], unreadable: Sequence[int], broken: Sequence[int], total: int) -> Words | None:
+def _missing(
+    scanned: Sequence[int], unreadable: Sequence[int], broken: Sequence[int], fontless: Sequence[int], total: int
+) -> Words | None:
     """What of the document's ``total`` pages could not be read, in words."""
     parts: list[Words] = []
     for numbers, zh, en in (
         (scanned, "是图片，没有文字层，需要 OCR", "pictures without a text layer, which need OCR"),
         (unreadable, "的字体没有编码信息，读不出文字", "fonts that do not say what their glyphs mean"),
         (broken, "已损坏", "damaged"),
+        (
+            fontless,
+            "有文字因文件和本机都没有所用的字体而读不出；请安装中文字体（如 fonts-noto-cjk）后再读",
+            "text in a font that is neither in the file nor on this machine: install Chinese fonts such as "
+            "fonts-noto-cjk and read it again",
+        ),
     ):
         if numbers:
             listed = number_ranges(numbers)

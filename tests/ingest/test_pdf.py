@@ -87,7 +87,12 @@ def test_a_gap_between_cells_is_a_tab_and_letter_spacing_is_nothing() -> None:
         for number, character in enumerate("加宽的标题"):
             canvas.drawString(72 + 15 * number, 600, character)
 
-    assert read_pdf(pdf_file([draw]), "x").pages[0].text.split("\n\n") == ["城市\t标准", "加宽的标题"]
+    document = read_pdf(pdf_file([draw]), "x")
+    if document.missing:  # characters set one by one in a font that only machines with Chinese fonts draw
+        assert "fonts-noto-cjk" in document.missing
+        assert document.pages[0].text == "城市\t标准"
+    else:
+        assert document.pages[0].text.split("\n\n") == ["城市\t标准", "加宽的标题"]
 
 
 def test_scanned_pages_are_named() -> None:

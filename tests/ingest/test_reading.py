@@ -47,7 +47,7 @@ def test_bytes_decide_where_they_speak(data: bytes, filename: str, expected: str
         (OLE, "renamed.docx", ".doc", ".docx"),
         (OLE, "old.xls", ".xls", ".xlsx"),
         (OLE + "EncryptedPackage".encode("utf-16-le"), "locked.xlsx", "password", "password"),
-        (b"{\\rtf1 x}", "a.rtf", "RTF", ".docx"),
+        (b"{\\rtf1 }", "a.rtf", "no text", "OCR"),
         (b"x", "a.odt", "OpenDocument", ".docx"),
         (b"\x7fELF", "program.exe", ".exe", ".txt"),
         (b"PK\x03\x04 no archive", "a.docx", "damaged", "save"),
