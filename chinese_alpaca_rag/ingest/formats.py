@@ -8,6 +8,7 @@ from pathlib import PurePath
 from types import MappingProxyType
 
 from chinese_alpaca_rag.ingest.archive import office_format
+from chinese_alpaca_rag.ingest.opendocument import opendocument_format
 from chinese_alpaca_rag.ingest.refusals import damaged, encrypted, unknown_format, unsupported
 
 #: The formats that can be read, by the suffix of a file's name in lower case.
@@ -22,6 +23,9 @@ SUFFIXES: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys((".srt", ".vtt"), "subtitles"),
         ".eml": "eml",
         ".rtf": "rtf",
+        **dict.fromkeys((".odt", ".ott"), "odt"),
+        **dict.fromkeys((".ods", ".ots"), "ods"),
+        **dict.fromkeys((".odp", ".otp"), "odp"),
         ".pdf": "pdf",
         **dict.fromkeys((".docx", ".docm", ".dotx", ".dotm"), "docx"),
         **dict.fromkeys((".xlsx", ".xlsm", ".xltx", ".xltm"), "xlsx"),
@@ -35,17 +39,14 @@ CONVERTIBLE: Mapping[str, tuple[str, str]] = MappingProxyType(
         ".doc": ("Word 97-2003 (.doc)", ".docx"),
         ".dot": ("Word 97-2003 (.dot)", ".docx"),
         ".wps": ("WPS (.wps)", ".docx"),
-        ".odt": ("OpenDocument (.odt)", ".docx"),
         ".pages": ("Pages", ".docx"),
         ".xls": ("Excel 97-2003 (.xls)", ".xlsx"),
         ".xlsb": ("Excel (.xlsb)", ".xlsx"),
         ".et": ("WPS (.et)", ".xlsx"),
-        ".ods": ("OpenDocument (.ods)", ".xlsx"),
         ".numbers": ("Numbers", ".xlsx"),
         ".ppt": ("PowerPoint 97-2003 (.ppt)", ".pptx"),
         ".pps": ("PowerPoint 97-2003 (.pps)", ".pptx"),
         ".dps": ("WPS (.dps)", ".pptx"),
-        ".odp": ("OpenDocument (.odp)", ".pptx"),
         ".key": ("Keynote", ".pptx"),
         ".epub": ("EPUB", ".html"),
         ".mobi": ("Mobipocket", ".html"),
@@ -68,7 +69,10 @@ _HTML = re.compile(
     rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|table|meta)\b",
     re.IGNORECASE | re.DOTALL,
 )
-_NAMES = {"pdf": "PDF", "docx": "Word", "xlsx": "Excel", "pptx": "PowerPoint"}
+_NAMES = {
+    **{"pdf": "PDF", "docx": "Word", "xlsx": "Excel", "pptx": "PowerPoint"},
+    **dict.fromkeys(("odt", "ods", "odp"), "OpenDocument"),
+}
 
 
 def known_suffixes() -> str:
@@ -98,7 +102,7 @@ def detect_format(data: bytes, filename: str) -> str:  # noqa: PLR0911 - a list 
         return named
     if _HTML.match(text) and (named or suffix in CONVERTIBLE or not suffix):
         return "html"
-    if named in ("docx", "xlsx", "pptx"):
+    if named in _NAMES and named != "pdf":
         raise damaged(_NAMES[named])
     if named:
         return named
@@ -118,7 +122,7 @@ def _unnamed_format(head: bytes, suffix: str) -> str:
 
 
 def _archive_format(data: bytes, suffix: str, named: str) -> str:
-    found = office_format(data)
+    found = office_format(data) or opendocument_format(data)
     if found:
         return found
     if named in _NAMES:

@@ -28,8 +28,8 @@ DEFAULT_SIZE = 400
 SPLITTER_VERSION = 1
 
 # Formats whose parsers write headings as "#" lines, and those in which numbered lines are rows or list items.
-_MARKED = frozenset(("markdown", "html", "docx", "pptx", "rtf"))
-_UNNUMBERED = frozenset(("markdown", "xlsx", "csv", "json", "jsonl", "subtitles"))
+_MARKED = frozenset(("markdown", "html", "docx", "pptx", "rtf", "odt", "odp"))
+_UNNUMBERED = frozenset(("markdown", "xlsx", "ods", "csv", "json", "jsonl", "subtitles"))
 _LONGEST_RUNNING_HEAD = 80  # characters
 _SENTENCE_END = re.compile("[。！？；]")
 _SOFT_ENDS = re.compile(r"[，、,：:|)）」』”’\]】]\s?|\s+")
