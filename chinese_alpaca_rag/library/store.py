@@ -24,21 +24,11 @@ from chinese_alpaca_rag.library import database
 from chinese_alpaca_rag.library.database import STRETCH, storable, transaction, translated
 from chinese_alpaca_rag.library.derived import Derived, Forgetting
 from chinese_alpaca_rag.library.lock import WriterLock
+from chinese_alpaca_rag.library.queries import FILE_SELECT, PASSAGE_SELECT
 from chinese_alpaca_rag.library.records import FileRecord, ParsedDocument, Passage, PassageSpan
 from chinese_alpaca_rag.library.search import PassageSearch
 from chinese_alpaca_rag.library.terms import index_terms
 
-_FILE_SELECT = """
-    SELECT id, path, sha256, title, format, page_kind, encoding, missing, parser, size, modified_ns, ingested_at,
-           pages, passages, confidence, hidden,
-           (SELECT json_group_array(tag) FROM (SELECT tag FROM tags WHERE file_id = files.id ORDER BY tag))
-    FROM files
-"""
-_PASSAGE_SELECT = """
-    SELECT passages.id, passages.file_id, files.path, files.title, files.page_kind, pages.number, pages.label,
-           passages.position, passages.start, passages."end", passages.heading, passages.page_id, files.sha256
-    FROM passages JOIN files ON files.id = passages.file_id JOIN pages ON pages.id = passages.page_id
-"""
 _AT_ONCE = 500  # values in one list of SQL parameters
 
 
@@ -314,7 +304,7 @@ class Library:
             return self._connection.execute(sql, parameters).fetchall()
 
     def _files(self, clause: str, *parameters: Any) -> list[FileRecord]:
-        rows = self._rows(_FILE_SELECT + clause, *parameters)
+        rows = self._rows(FILE_SELECT + clause, *parameters)
         return [
             FileRecord(
                 id=row[0], path=row[1], sha256=row[2], status="partial" if row[7] else "complete", title=row[3],
@@ -332,7 +322,7 @@ class Library:
                 page_label=row[6], position=row[7], start=row[8], end=row[9], heading=row[10],
                 text=self._text_at(row[11], row[8], row[9]), library=self.absolute_folder, sha256=row[12],
             )
-            for row in self._rows(_PASSAGE_SELECT + clause, *parameters)
+            for row in self._rows(PASSAGE_SELECT + clause, *parameters)
         ]  # fmt: skip
 
     def _passages_by_id(self, ids: Sequence[int]) -> list[Passage]:

@@ -1,0 +1,15 @@
+"""The columns that make a record, in the order in which ``store`` takes them."""
+
+from __future__ import annotations
+
+FILE_SELECT = """
+    SELECT id, path, sha256, title, format, page_kind, encoding, missing, parser, size, modified_ns, ingested_at,
+           pages, passages, confidence, hidden,
+           (SELECT json_group_array(tag) FROM (SELECT tag FROM tags WHERE file_id = files.id ORDER BY tag))
+    FROM files
+"""
+PASSAGE_SELECT = """
+    SELECT passages.id, passages.file_id, files.path, files.title, files.page_kind, pages.number, pages.label,
+           passages.position, passages.start, passages."end", passages.heading, passages.page_id, files.sha256
+    FROM passages JOIN files ON files.id = passages.file_id JOIN pages ON pages.id = passages.page_id
+"""
