@@ -55,8 +55,10 @@ def office_format(data: bytes) -> str:
     return next((name for folder, name in _FOLDERS if any(part.lower().startswith(folder) for part in names)), "")
 
 
-def checked_archive(data: bytes, format_name: str) -> zipfile.ZipFile:
+def checked_archive(data: bytes, format_name: str, *, markup: bool = False) -> zipfile.ZipFile:
     """The archive, once its size, its compression and its XML have been found harmless.
+
+    ``markup`` lets XML state a document type, as the pages of books do; none may define entities.
 
     DocumentRefusedError otherwise, and for an archive that is damaged or encrypted.
     """
@@ -64,7 +66,7 @@ def checked_archive(data: bytes, format_name: str) -> zipfile.ZipFile:
         archive = zipfile.ZipFile(io.BytesIO(data))
         _check_sizes(archive, len(data), format_name)
         for name, content in _xml_parts(archive):
-            if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
+            if b"<!ENTITY" in content or (not markup and b"<!DOCTYPE" in content):
                 raise damaged(format_name, f"{name} declares a document type")
     except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
         raise damaged(format_name, str(error)) from None

@@ -8,6 +8,7 @@ from pathlib import PurePath
 from types import MappingProxyType
 
 from chinese_alpaca_rag.ingest.archive import office_format
+from chinese_alpaca_rag.ingest.epub import is_epub
 from chinese_alpaca_rag.ingest.opendocument import opendocument_format
 from chinese_alpaca_rag.ingest.refusals import damaged, encrypted, unknown_format, unsupported
 
@@ -23,6 +24,7 @@ SUFFIXES: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys((".srt", ".vtt"), "subtitles"),
         ".eml": "eml",
         ".rtf": "rtf",
+        ".epub": "epub",
         **dict.fromkeys((".odt", ".ott"), "odt"),
         **dict.fromkeys((".ods", ".ots"), "ods"),
         **dict.fromkeys((".odp", ".otp"), "odp"),
@@ -48,7 +50,6 @@ CONVERTIBLE: Mapping[str, tuple[str, str]] = MappingProxyType(
         ".pps": ("PowerPoint 97-2003 (.pps)", ".pptx"),
         ".dps": ("WPS (.dps)", ".pptx"),
         ".key": ("Keynote", ".pptx"),
-        ".epub": ("EPUB", ".html"),
         ".mobi": ("Mobipocket", ".html"),
         ".chm": ("CHM", ".html"),
         ".mht": ("MHTML", ".html"),
@@ -71,6 +72,7 @@ _HTML = re.compile(
 )
 _NAMES = {
     **{"pdf": "PDF", "docx": "Word", "xlsx": "Excel", "pptx": "PowerPoint"},
+    "epub": "EPUB",
     **dict.fromkeys(("odt", "ods", "odp"), "OpenDocument"),
 }
 
@@ -125,6 +127,8 @@ def _archive_format(data: bytes, suffix: str, named: str) -> str:
     found = office_format(data) or opendocument_format(data)
     if found:
         return found
+    if is_epub(data):
+        return "epub"
     if named in _NAMES:
         raise damaged(_NAMES[named])
     if suffix in CONVERTIBLE:

@@ -57,6 +57,7 @@ _ROWS = (
     Parser("odt", "opendocument", "read_opendocument", "OpenDocument"),
     Parser("ods", "opendocument", "read_opendocument", "OpenDocument"),
     Parser("odp", "opendocument", "read_opendocument", "OpenDocument"),
+    Parser("epub", "epub", "read_epub", "EPUB"),
     Parser("html", "markup", "read_html", "HTML", takes_encoding=True),
     Parser("pdf", "pdf", "read_pdf", "PDF", takes_password=True),
     Parser("docx", "word", "read_word", "Word"),
