@@ -53,6 +53,8 @@ _SUPERSETS = {
 }
 # Below this mean log-likelihood of the characters outside ASCII, no written language has been found. Rare
 # Chinese characters are still Chinese; the other languages are believed only when they read well.
+# Codecs of Python's that turn text into text, or refuse everything: no file is written in them.
+_NOT_WRITTEN = frozenset(("idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "utf-7"))
 _NOT_WRITING = {"zh": -17.5, "other": -10.5}
 _WINDOW = 1 << 16
 _WINDOWS = 4
@@ -206,10 +208,12 @@ def _readings(data: bytes, declared: str | None) -> Iterator[tuple[float, str]]:
 
 
 def _known(declared: str | None) -> str:
+    """Python's name for the encoding that a file says it has; "" where it is none that text is written in."""
     try:
-        return codecs.lookup(declared).name if declared else ""
-    except LookupError:
+        name = codec_name(declared) if declared else ""
+    except WrongUsageError:
         return ""
+    return "" if name in _NOT_WRITTEN else name
 
 
 def _samples(data: bytes, *, wide: bool) -> Iterator[bytes]:

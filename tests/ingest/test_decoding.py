@@ -170,3 +170,12 @@ def test_hundreds_of_encyclopaedia_passages() -> None:
                 assert decode(text.encode(codec)).text == text, (codec, text[:30])
                 tried += 1
     assert tried > 2_000
+
+
+@pytest.mark.parametrize(
+    "declared", ["base64", "rot13", "hex", "a\0b", "undefined", "idna", "unicode_escape", "x" * 9999]
+)
+def test_a_declared_encoding_that_is_none_is_not_followed(declared: str) -> None:
+    text = "关于员工年假的规定与说明，请各位同事遵守。"
+    decoded = decode(text.encode("gb18030"), declared=declared)
+    assert (decoded.text, decoded.encoding) == (text, "gb18030")
