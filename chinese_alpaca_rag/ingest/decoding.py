@@ -51,10 +51,10 @@ _SUPERSETS = {
     "iso8859-1": "cp1252",
     "ascii": "cp1252",
 }
-# Below this mean log-likelihood of the characters outside ASCII, no written language has been found. Rare
-# Chinese characters are still Chinese; the other languages are believed only when they read well.
 # Codecs of Python's that turn text into text, or refuse everything: no file is written in them.
 _NOT_WRITTEN = frozenset(("idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "utf-7"))
+# Below this mean log-likelihood of the characters outside ASCII, no written language has been found. Rare
+# Chinese characters are still Chinese; the other languages are believed only when they read well.
 _NOT_WRITING = {"zh": -17.5, "other": -10.5}
 _WINDOW = 1 << 16
 _WINDOWS = 4
