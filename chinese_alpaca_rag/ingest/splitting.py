@@ -29,7 +29,7 @@ SPLITTER_VERSION = 1
 
 # Formats whose parsers write headings as "#" lines, and those in which numbered lines are rows or list items.
 _MARKED = frozenset(("markdown", "html", "docx", "pptx", "rtf", "odt", "odp", "epub"))
-_UNNUMBERED = frozenset(("markdown", "xlsx", "ods", "csv", "json", "jsonl", "subtitles"))
+_UNNUMBERED = frozenset(("markdown", "xlsx", "ods", "csv", "json", "jsonl", "xml", "subtitles"))
 _LONGEST_RUNNING_HEAD = 80  # characters
 _SENTENCE_END = re.compile("[。！？；]")
 _SOFT_ENDS = re.compile(r"[，、,：:|)）」』”’\]】]\s?|\s+")
