@@ -23,6 +23,7 @@ SUFFIXES: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
         **dict.fromkeys((".srt", ".vtt"), "subtitles"),
         ".eml": "eml",
+        ".msg": "msg",
         ".rtf": "rtf",
         ".epub": "epub",
         ".xml": "xml",
@@ -55,7 +56,6 @@ CONVERTIBLE: Mapping[str, tuple[str, str]] = MappingProxyType(
         ".chm": ("CHM", ".html"),
         ".mht": ("MHTML", ".html"),
         ".mhtml": ("MHTML", ".html"),
-        ".msg": ("Outlook (.msg)", ".html"),
         ".ofd": ("OFD", ".pdf"),
         ".caj": ("CAJ", ".pdf"),
         ".djvu": ("DjVu", ".pdf"),
@@ -66,6 +66,7 @@ CONVERTIBLE: Mapping[str, tuple[str, str]] = MappingProxyType(
 _BY_NAME = frozenset(("text", "markdown", "csv", "json", "jsonl", "subtitles", "eml"))
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")
+_MESSAGE_STREAM = "__properties_version1.0".encode("utf-16-le")
 _HTML = re.compile(
     rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|table|meta)\b",
     re.IGNORECASE | re.DOTALL,
@@ -73,6 +74,7 @@ _HTML = re.compile(
 _NAMES = {
     **{"pdf": "PDF", "docx": "Word", "xlsx": "Excel", "pptx": "PowerPoint"},
     "epub": "EPUB",
+    "msg": "Outlook",
     **dict.fromkeys(("odt", "ods", "odp"), "OpenDocument"),
 }
 
@@ -98,6 +100,8 @@ def detect_format(data: bytes, filename: str) -> str:  # noqa: PLR0911 - a list 
     if head.startswith(b"PK\x03\x04"):
         return _archive_format(data, suffix, named)
     if head.startswith(_OLE):
+        if _MESSAGE_STREAM in data:
+            return "msg"
         raise _ole_refusal(data, suffix, named)
     text = head.removeprefix(b"\xef\xbb\xbf")
     if named in _BY_NAME:

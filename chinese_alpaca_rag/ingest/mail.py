@@ -11,7 +11,7 @@ import email
 import email.header
 import email.utils
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from email.message import Message
 
 from chinese_alpaca_rag.errors import DocumentRefusedError
@@ -80,7 +80,7 @@ def read_mail(data: bytes, name: str, *, encoding: str | None = None) -> ParsedD
         title=own_title(_header(message, "Subject")) or name,
         pages=(Page(1, text),),
         encoding=codec,
-        missing=_missing(reading),
+        missing=not_read(reading.attached, reading.unread),
         confidence=min(reading.encodings.values(), default=1.0),
     )
 
@@ -177,21 +177,22 @@ def _is_raw(text: str) -> bool:
     return any("\udc80" <= character <= "\udcff" for character in text)
 
 
-def _missing(reading: _Reading) -> str:
+def not_read(attached: Sequence[str], unread: Sequence[str]) -> str:
+    """What of a message is not in its text, for people: the names of attachments, and parts with their reasons."""
     parts: list[Words] = []
-    if reading.attached:
-        named = "、".join(reading.attached[:_NAMES_TOLD]) + ("…" if len(reading.attached) > _NAMES_TOLD else "")
+    if attached:
+        named = "、".join(attached[:_NAMES_TOLD]) + ("…" if len(attached) > _NAMES_TOLD else "")
         parts.append(
             Words(
-                zh=f"{len(reading.attached)} 个附件没有读取：{named}。请另存附件后单独加入。",
-                en=f"{len(reading.attached)} attachments are not read ({named}): save them and add them on their own.",
+                zh=f"{len(attached)} 个附件没有读取：{named}。请另存附件后单独加入。",
+                en=f"{len(attached)} attachments are not read ({named}): save them and add them on their own.",
             )
         )
-    if reading.unread:
+    if unread:
         parts.append(
             Words(
-                zh=f"有部分内容无法读取：{'；'.join(reading.unread[:_NAMES_TOLD])}",
-                en=f"Parts that could not be read: {'; '.join(reading.unread[:_NAMES_TOLD])}",
+                zh=f"有部分内容无法读取：{'；'.join(unread[:_NAMES_TOLD])}",
+                en=f"Parts that could not be read: {'; '.join(unread[:_NAMES_TOLD])}",
             )
         )
     return " ".join(map(str, parts))

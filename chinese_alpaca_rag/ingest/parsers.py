@@ -59,6 +59,7 @@ _ROWS = (
     Parser("odp", "opendocument", "read_opendocument", "OpenDocument"),
     Parser("epub", "epub", "read_epub", "EPUB"),
     Parser("xml", "xml_text", "read_xml", "XML", takes_encoding=True),
+    Parser("msg", "outlook", "read_outlook", "Outlook"),
     Parser("html", "markup", "read_html", "HTML", takes_encoding=True),
     Parser("pdf", "pdf", "read_pdf", "PDF", takes_password=True),
     Parser("docx", "word", "read_word", "Word"),
