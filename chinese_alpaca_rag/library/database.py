@@ -5,7 +5,8 @@ Layout (``user_version`` 2; a change of these tables or of the rules in ``terms.
     files ──< pages ──< stretches      the text of a page, in stretches of at most STRETCH characters
       └────< passages                  offsets into a page's text; no second copy of the text
     passage_terms                      FTS5 without content, one row a passage: title, heading and body terms
-      └────< tags                      the words that the user files it under
+      ├────< tags                      the words that the user files it under
+      └────< copies                    other paths that hold the same bytes
     about                              the version of Unicode that the terms were made with
 
 Text that SQLite cannot hold as UTF-8 (lone surrogates, as in the names of files that are not UTF-8)
@@ -38,6 +39,16 @@ _TAGS = """
         PRIMARY KEY (file_id, tag)
     ) WITHOUT ROWID
 """
+_COPIES = """
+    CREATE TABLE copies (
+        path TEXT PRIMARY KEY,
+        file_id INTEGER NOT NULL REFERENCES files (id) ON DELETE CASCADE,
+        size INTEGER NOT NULL,
+        modified_ns INTEGER NOT NULL,
+        noted_at TEXT NOT NULL
+    ) WITHOUT ROWID
+"""
+_COPIES_BY_FILE = "CREATE INDEX copies_by_file ON copies (file_id)"
 _SCHEMA = (
     "CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     """
@@ -92,6 +103,8 @@ _SCHEMA = (
     """,
     "CREATE INDEX passages_by_page ON passages (page_id)",
     _TAGS,
+    _COPIES,
+    _COPIES_BY_FILE,
     # The terms come split already, joined by spaces; the ASCII tokenizer takes every other character as part of one.
     """
     CREATE VIRTUAL TABLE passage_terms USING fts5 (
@@ -107,6 +120,8 @@ _MIGRATIONS: Mapping[int, tuple[str, ...]] = MappingProxyType(
             "ALTER TABLE files ADD COLUMN confidence REAL NOT NULL DEFAULT 1.0",
             "ALTER TABLE files ADD COLUMN hidden TEXT NOT NULL DEFAULT ''",
             _TAGS,
+            _COPIES,
+            _COPIES_BY_FILE,
         ),
     }
 )

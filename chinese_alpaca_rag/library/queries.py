@@ -5,7 +5,8 @@ from __future__ import annotations
 FILE_SELECT = """
     SELECT id, path, sha256, title, format, page_kind, encoding, missing, parser, size, modified_ns, ingested_at,
            pages, passages, confidence, hidden,
-           (SELECT json_group_array(tag) FROM (SELECT tag FROM tags WHERE file_id = files.id ORDER BY tag))
+           (SELECT json_group_array(tag) FROM (SELECT tag FROM tags WHERE file_id = files.id ORDER BY tag)),
+           (SELECT json_group_array(path) FROM (SELECT path FROM copies WHERE file_id = files.id ORDER BY path))
     FROM files
 """
 PASSAGE_SELECT = """

@@ -58,7 +58,8 @@ class ParsedDocument:
 class FileRecord:
     """One file of the library. ``path`` is absolute; ``size`` in bytes; ``ingested_at`` is ISO 8601 UTC.
 
-    ``tags`` are in order; ``confidence`` and ``hidden`` as in :class:`ParsedDocument`.
+    ``tags`` are in order; ``copies`` are other paths with the same bytes; ``confidence`` and ``hidden`` are as in
+    :class:`ParsedDocument`.
     """
 
     id: int
@@ -79,6 +80,18 @@ class FileRecord:
     confidence: float = 1.0
     hidden: str = ""
     tags: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CopyRecord:
+    """A path with the same bytes as ``file``, whose text is stored once. ``noted_at`` is ISO 8601 UTC."""
+
+    path: str
+    file: FileRecord
+    size: int
+    modified_ns: int
+    noted_at: str
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import json
 import os
 import sqlite3
 import threading
-import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,11 +22,12 @@ from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.library import database
 from chinese_alpaca_rag.library.database import STRETCH, storable, transaction, translated
 from chinese_alpaca_rag.library.derived import Derived, Forgetting
+from chinese_alpaca_rag.library.index import clear_index, index_passage, terms_are_current, unindex_passage
 from chinese_alpaca_rag.library.lock import WriterLock
 from chinese_alpaca_rag.library.queries import FILE_SELECT, PASSAGE_SELECT
-from chinese_alpaca_rag.library.records import FileRecord, ParsedDocument, Passage, PassageSpan
+from chinese_alpaca_rag.library.records import CopyRecord, FileRecord, ParsedDocument, Passage, PassageSpan
 from chinese_alpaca_rag.library.search import PassageSearch
-from chinese_alpaca_rag.library.terms import index_terms
+from chinese_alpaca_rag.library.writing import check_spans, insert_document, insert_tags
 
 _AT_ONCE = 500  # values in one list of SQL parameters
 
@@ -107,6 +107,19 @@ class Library:
         """Every file whose bytes have this digest, by path."""
         return self._files("WHERE sha256 = ? ORDER BY path", sha256)
 
+    def copies(self) -> list[CopyRecord]:
+        """Every path that holds the same bytes as a file that is stored under another one, by path."""
+        files = {record.id: record for record in self.files()}
+        rows = self._rows("SELECT path, file_id, size, modified_ns, noted_at FROM copies ORDER BY path")
+        return [CopyRecord(row[0], files[row[1]], row[2], row[3], row[4]) for row in rows]
+
+    def copy(self, path: str) -> CopyRecord | None:
+        """What ``path`` is a copy of, None where it is none."""
+        rows = self._rows(
+            "SELECT file_id, size, modified_ns, noted_at FROM copies WHERE path = CAST(? AS TEXT)", storable(path)
+        )
+        return CopyRecord(path, self._files("WHERE id = ?", rows[0][0])[0], *rows[0][1:]) if rows else None
+
     def page_text(self, path: str, page: int) -> str:
         """The stored text of page ``page`` (from 1); KeyError where the library holds no such page."""
         rows = self._rows(
@@ -178,29 +191,38 @@ class Library:
 
         ValueError for a span outside its page.
         """
-        texts = {page.number: page.text for page in document.pages}
-        for span in spans:
-            if span.page not in texts or not 0 <= span.start < span.end <= len(texts[span.page]):
-                raise ValueError(f"no such place in {path!r}: {span}")
+        check_spans(path, document, spans)
         stored_at = datetime.now(UTC).isoformat(timespec="seconds")
         with self._change():
             former = self.file(path)
             self._drop(path)
-            cursor = self._connection.execute(
-                "INSERT INTO files (path, sha256, title, format, page_kind, encoding, missing, parser, size,"
-                " modified_ns, ingested_at, pages, passages, confidence, hidden) VALUES (CAST(? AS TEXT), ?,"
-                " CAST(? AS TEXT), ?, ?, ?, CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT))",
-                (
-                    storable(path), sha256, storable(document.title), document.format, document.page_kind,
-                    document.encoding, storable(document.missing), parser, size, modified_ns, stored_at,
-                    len(document.pages), len(spans), document.confidence, storable(document.hidden),
-                ),
+            file_id = insert_document(
+                self._connection,
+                document,
+                spans,
+                path=path, sha256=sha256, size=size, modified_ns=modified_ns, parser=parser, stored_at=stored_at,
             )  # fmt: skip
-            file_id = int(cursor.lastrowid or 0)
-            page_ids = self._insert_pages(file_id, document)
-            self._insert_passages(file_id, document.title, page_ids, texts, spans)
-            self._insert_tags(file_id, former.tags if former is not None else ())
+            insert_tags(self._connection, file_id, former.tags if former is not None else ())
             return self._files("WHERE id = ?", file_id)[0]
+
+    def put_copy(self, path: str, *, of: str, size: int, modified_ns: int) -> FileRecord:
+        """``path`` holds the same bytes as the file ``of``, which is stored once; gives that file's record.
+
+        When the file ``of`` changes, moves or goes, the first of its copies stands for the old content.
+        KeyError for a file that is not here.
+        """
+        noted_at = datetime.now(UTC).isoformat(timespec="seconds")
+        with self._change():
+            if path != of:
+                self._drop(path)
+            record = self.file(of)
+            if record is None or path == of:
+                raise KeyError(of)
+            self._connection.execute(
+                "INSERT INTO copies (path, file_id, size, modified_ns, noted_at) VALUES (CAST(? AS TEXT), ?, ?, ?, ?)",
+                (storable(path), record.id, size, modified_ns, noted_at),
+            )
+            return self._files("WHERE id = ?", record.id)[0]
 
     def move_file(self, old_path: str, new_path: str, *, modified_ns: int) -> None:
         """The file now stands elsewhere with the same content; what stood at ``new_path`` goes.
@@ -213,26 +235,29 @@ class Library:
             record = self.file(old_path)
             if record is None:
                 raise KeyError(old_path)
-            self._gone.append(old_path)
-            renamed = record.title == Path(old_path).stem != Path(new_path).stem
-            title = Path(new_path).stem if renamed else record.title
-            if renamed:
-                for passage in self.passages(old_path):
-                    self._unindex(passage)
-                    self._index(passage.id, title, passage.heading, passage.text)
-            self._connection.execute(
-                "UPDATE files SET path = CAST(? AS TEXT), title = CAST(? AS TEXT), modified_ns = ? WHERE id = ?",
-                (storable(new_path), storable(title), modified_ns, record.id),
-            )
+            self._rename(record, new_path, modified_ns)
+
+    def _rename(self, record: FileRecord, path: str, modified_ns: int) -> None:
+        self._gone.append(record.path)
+        renamed = record.title == Path(record.path).stem != Path(path).stem
+        title = Path(path).stem if renamed else record.title
+        if renamed:
+            for passage in self.passages(record.path):
+                unindex_passage(self._connection, passage)
+                index_passage(self._connection, passage.id, title, passage.heading, passage.text)
+        self._connection.execute(
+            "UPDATE files SET path = CAST(? AS TEXT), title = CAST(? AS TEXT), modified_ns = ? WHERE id = ?",
+            (storable(path), storable(title), modified_ns, record.id),
+        )
 
     def touch_file(self, path: str, *, modified_ns: int) -> None:
-        """The file's time changed and its content did not. KeyError if unknown."""
+        """The time of a file, or of a copy of one, changed and its content did not. KeyError if unknown."""
         with self._change():
-            changed = self._connection.execute(
-                "UPDATE files SET modified_ns = ? WHERE path = CAST(? AS TEXT)", (modified_ns, storable(path))
-            ).rowcount
-            if not changed:
-                raise KeyError(path)
+            for table in ("files", "copies"):
+                update = f"UPDATE {table} SET modified_ns = ? WHERE path = CAST(? AS TEXT)"  # noqa: S608 - our names
+                if self._connection.execute(update, (modified_ns, storable(path))).rowcount:
+                    return
+            raise KeyError(path)
 
     def tag_files(self, paths: Sequence[str], *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> None:
         """Put tags on files and take tags off them, all in one transaction; KeyError for a file that is not here."""
@@ -243,11 +268,7 @@ class Library:
                     raise KeyError(path)
                 for tag in remove:
                     self._connection.execute("DELETE FROM tags WHERE file_id = ? AND tag = ?", (record.id, tag))
-                self._insert_tags(record.id, add)
-
-    def _insert_tags(self, file_id: int, tags: Sequence[str]) -> None:
-        rows = [(file_id, tag) for tag in tags]
-        self._connection.executemany("INSERT OR IGNORE INTO tags (file_id, tag) VALUES (?, ?)", rows)
+                insert_tags(self._connection, record.id, add)
 
     def remove_file(self, path: str) -> None:
         """Take a file out, with everything of it. KeyError if unknown."""
@@ -282,7 +303,8 @@ class Library:
             self._begin_writing()
             self._gone.clear()
             with translated(self.folder), transaction(self._connection):
-                self._refresh_index()
+                if not terms_are_current(self._connection):
+                    self.index_anew()
                 yield
                 # Before the change is kept: a kill in between loses what can be computed again, and leaves nothing.
                 self._forgetting.forget_files(self._gone)
@@ -310,7 +332,7 @@ class Library:
                 id=row[0], path=row[1], sha256=row[2], status="partial" if row[7] else "complete", title=row[3],
                 format=row[4], page_kind=row[5], encoding=row[6], missing=row[7], parser=row[8], size=row[9],
                 modified_ns=row[10], ingested_at=row[11], pages=row[12], passages=row[13],
-                confidence=row[14], hidden=row[15], tags=tuple(json.loads(row[16])),
+                confidence=row[14], hidden=row[15], tags=tuple(json.loads(row[16])), copies=tuple(json.loads(row[17])),
             )
             for row in rows
         ]  # fmt: skip
@@ -333,7 +355,10 @@ class Library:
         return found
 
     def _file_ids(self, paths: Sequence[str]) -> list[int]:
-        select = "SELECT id FROM files WHERE path = CAST(? AS TEXT)"
+        select = (
+            "SELECT id FROM files WHERE path = CAST(?1 AS TEXT)"
+            " UNION SELECT file_id FROM copies WHERE path = CAST(?1 AS TEXT)"
+        )
         return [int(row[0]) for path in paths for row in self._rows(select, storable(path))]
 
     def _text_at(self, page_id: int, start: int, end: int) -> str:
@@ -344,71 +369,30 @@ class Library:
         )  # fmt: skip
         return "".join(text for (text,) in rows)[start - first : end - first]
 
-    def _insert_pages(self, file_id: int, document: ParsedDocument) -> dict[int, int]:
-        page_ids: dict[int, int] = {}
-        for page in document.pages:
-            cursor = self._connection.execute(
-                "INSERT INTO pages (file_id, number, label) VALUES (?, ?, CAST(? AS TEXT))",
-                (file_id, page.number, storable(page.label)),
-            )
-            page_ids[page.number] = int(cursor.lastrowid or 0)
-            self._connection.executemany(
-                "INSERT INTO stretches (page_id, start, text) VALUES (?, ?, CAST(? AS TEXT))",
-                [
-                    (cursor.lastrowid, start, storable(page.text[start : start + STRETCH]))
-                    for start in range(0, len(page.text), STRETCH)
-                ],
-            )
-        return page_ids
-
-    def _insert_passages(
-        self, file_id: int, title: str, page_ids: dict[int, int], texts: dict[int, str], spans: Sequence[PassageSpan]
-    ) -> None:
-        for position, span in enumerate(spans):
-            cursor = self._connection.execute(
-                'INSERT INTO passages (file_id, page_id, position, start, "end", heading)'
-                " VALUES (?, ?, ?, ?, ?, CAST(? AS TEXT))",
-                (file_id, page_ids[span.page], position, span.start, span.end, storable(span.heading)),
-            )
-            passage_id = int(cursor.lastrowid or 0)
-            self._index(passage_id, title, span.heading, texts[span.page][span.start : span.end])
-
     def _drop(self, path: str) -> bool:
-        """Delete a file inside the caller's transaction; False where there is none."""
+        """Delete a file or a copy of one inside the caller's transaction; False where there is none.
+
+        A file of which there are copies goes on under the path of the first of them.
+        """
+        if self._connection.execute("DELETE FROM copies WHERE path = CAST(? AS TEXT)", (storable(path),)).rowcount:
+            return True
+        record = self.file(path)
+        if record is None:
+            return False
+        heir = next((copy for copy in self.copies() if copy.file.id == record.id), None) if record.copies else None
+        if heir is not None:
+            self._connection.execute("DELETE FROM copies WHERE path = CAST(? AS TEXT)", (storable(heir.path),))
+            self._rename(record, heir.path, heir.modified_ns)
+            return True
         for passage in self.passages(path):
-            self._unindex(passage)
-        deleted = self._connection.execute("DELETE FROM files WHERE path = CAST(? AS TEXT)", (storable(path),))
-        if deleted.rowcount:
-            self._gone.append(path)
-        return bool(deleted.rowcount)
-
-    def _index(self, passage_id: int, title: str, heading: str, text: str) -> None:
-        self._connection.execute(
-            "INSERT INTO passage_terms (rowid, title, heading, body) VALUES (?, ?, ?, ?)",
-            (passage_id, _joined_terms(title), _joined_terms(heading), _joined_terms(text)),
-        )
-
-    def _unindex(self, passage: Passage) -> None:
-        """Take a passage out of the index, which holds no content: FTS5 must be told the terms again."""
-        self._connection.execute(
-            "INSERT INTO passage_terms (passage_terms, rowid, title, heading, body) VALUES ('delete', ?, ?, ?, ?)",
-            (passage.id, _joined_terms(passage.title), _joined_terms(passage.heading), _joined_terms(passage.text)),
-        )
-
-    def _refresh_index(self) -> None:
-        """Index every passage anew if another version of Unicode made the terms: ``_unindex`` needs the same ones."""
-        made_with = self._connection.execute("SELECT value FROM about WHERE name = 'unicode'").fetchone()
-        if made_with != (unicodedata.unidata_version,):
-            self.index_anew()
+            unindex_passage(self._connection, passage)
+        self._connection.execute("DELETE FROM files WHERE id = ?", (record.id,))
+        self._gone.append(path)
+        return True
 
     def index_anew(self) -> None:
         """Index every passage again, inside the caller's transaction."""
-        self._connection.execute("INSERT INTO passage_terms (passage_terms) VALUES ('delete-all')")
+        clear_index(self._connection)
         for record in self.files():
             for passage in self.passages(record.path):
-                self._index(passage.id, passage.title, passage.heading, passage.text)
-        self._connection.execute("REPLACE INTO about VALUES ('unicode', ?)", (unicodedata.unidata_version,))
-
-
-def _joined_terms(text: str) -> str:
-    return " ".join(index_terms(text))
+                index_passage(self._connection, passage.id, passage.title, passage.heading, passage.text)
