@@ -38,6 +38,7 @@ STATUSES: dict[FileStatus, Words] = {
     "updated": Words(zh="更新", en="updated"),
     "unchanged": Words(zh="未变", en="unchanged"),
     "moved": Words(zh="移动", en="moved"),
+    "duplicate": Words(zh="重复", en="duplicate"),
     "removed": Words(zh="移除", en="removed"),
     "partial": Words(zh="不完整", en="partial"),
     "refused": Words(zh="被拒绝", en="refused"),

@@ -59,6 +59,7 @@ def _as_json(file: FileRecord) -> dict[str, object]:
         "pages": file.pages,
         "passages": file.passages,
         "tags": list(file.tags),
+        "copies": list(file.copies),
     }
 
 

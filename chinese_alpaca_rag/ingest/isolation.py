@@ -64,6 +64,7 @@ class ParserProcess:
         self.limits = limits or ParserLimits()
         self._child: subprocess.Popen[bytes] | None = None
         self._served = 0
+        self._abandoned = False
         self._guard = threading.Lock()
 
     def __enter__(self) -> ParserProcess:
@@ -77,6 +78,13 @@ class ParserProcess:
         with self._guard:
             self._stop()
 
+    def abandon(self) -> None:
+        """End the child in the middle of its file, from another thread; this object is of no use afterwards."""
+        self._abandoned = True
+        child = self._child
+        if child is not None:
+            child.kill()
+
     def parse(
         self, data: bytes, format_name: str, name: str, *, encoding: str | None = None, password: str | None = None
     ) -> ParsedDocument:
@@ -86,13 +94,15 @@ class ParserProcess:
         with self._guard:
             reused = self._served > 0
             answer = self._ask(task, data)
-            if answer.get("failed") == "crash" and reused:
+            if answer.get("failed") == "crash" and reused and not self._abandoned:
                 # What the files before left behind may be at fault: the file gets a child of its own.
                 answer = self._ask(task, data)
         return _result(answer, seconds, self.limits.memory)
 
     def _ask(self, task: ParseTask, data: bytes) -> dict[str, Any]:
         """The child's answer, or ``{"failed": ...}`` when none came: "time", "memory" or "crash"."""
+        if self._abandoned:
+            return {"failed": "crash", "status": "stopped"}
         child = self._start()
         timed_out = threading.Event()
 
@@ -100,6 +110,8 @@ class ParserProcess:
             timed_out.set()
             child.kill()
 
+        if self._abandoned:  # while the child was being started
+            child.kill()
         timer = threading.Timer(task.seconds, give_up)
         timer.daemon = True
         timer.start()

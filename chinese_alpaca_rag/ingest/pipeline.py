@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,18 +20,18 @@ from typing import Literal
 from chinese_alpaca_rag.errors import DocumentRefusedError, MissingExtraError, NoDocumentsError
 from chinese_alpaca_rag.ingest.decoding import codec_name
 from chinese_alpaca_rag.ingest.discovery import absolute_path, find_documents
-from chinese_alpaca_rag.ingest.isolation import ParserProcess
+from chinese_alpaca_rag.ingest.parser_pool import ParserPool, default_workers
 from chinese_alpaca_rag.ingest.reading import LARGEST_FILE, PARSERS, read_bytes
 from chinese_alpaca_rag.ingest.refusals import too_large, unreadable, unsettled
 from chinese_alpaca_rag.ingest.splitting import SPLITTER_VERSION, split_document
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.library.care import erase_deleted
-from chinese_alpaca_rag.library.records import FileRecord
+from chinese_alpaca_rag.library.records import CopyRecord, FileRecord, ParsedDocument
 from chinese_alpaca_rag.library.store import Library
 
 __all__ = ["FileOutcome", "FileStatus", "find_documents", "ingest_paths", "parser_version"]
 
-FileStatus = Literal["added", "updated", "unchanged", "moved", "removed", "refused", "partial"]
+FileStatus = Literal["added", "updated", "unchanged", "moved", "duplicate", "removed", "refused", "partial"]
 
 # Every removal has what was computed from the files looked for, wherever it is kept: not for each of thousands.
 _REMOVED_AT_ONCE = 100
@@ -38,12 +40,14 @@ _UNSETTLED_NS = 2_000_000_000
 # A file that is being written is read again so many times, so many seconds apart.
 _READINGS = 4
 _READING_PAUSE = 0.25
+_MOST_WAITING = 256 << 20  # bytes of files that have been read and wait to be stored
 
 
 @dataclass(frozen=True)
 class FileOutcome:
     """What became of one file. ``reason`` says why it was refused or what of it is missing, else is empty.
 
+    A "duplicate" holds the bytes of another file, which ``reason`` names; the library stores them once.
     ``confidence`` (0 to 1) is how sure ``encoding`` is; ``hidden`` says what no reader sees and was left out.
     """
 
@@ -74,6 +78,7 @@ def ingest_paths(
     encoding: str | None = None,
     password: str | None = None,
     tags: Sequence[str] = (),
+    workers: int | None = None,
     on_outcome: OutcomeCallback | None = None,
 ) -> list[FileOutcome]:
     """Bring ``library`` up to date with the files that ``paths`` name or hold; one outcome for each file.
@@ -81,7 +86,9 @@ def ingest_paths(
     ``prune`` also takes out files below the given folders that are gone from disk. ``encoding`` overrules what
     is detected for text, Markdown, CSV and HTML; ``password`` opens the PDF files that need one. ``tags`` are put
     on every file that ``paths`` mean and that the library holds afterwards, unchanged ones included.
-    ``on_outcome`` is called after each file with its outcome, the number of files done and their total.
+    ``workers`` files are parsed at once (by default as many as there are processors, at most MOST_WORKERS); one at
+    a time is stored, in their order. ``on_outcome`` is called after each file with its outcome, the number of files
+    done and their total.
 
     A file that cannot be read is an outcome ("refused", with the reason), never an exception; a version of it
     that the library holds already stays. NoDocumentsError and WrongUsageError concern the call as a whole.
@@ -97,19 +104,25 @@ def ingest_paths(
         if on_outcome is not None:
             on_outcome(outcome, len(outcomes), total)
 
-    with ParserProcess() as parser:
-        ingestion = _Ingestion(library, parser, None if encoding is None else codec_name(encoding), password)
+    codec = None if encoding is None else codec_name(encoding)
+    pool = ParserPool(workers or default_workers())
+    with _Readers(pool) as readers:
+        ingestion = _Ingestion(library, readers, codec, password)
         for file in files:
-            report(ingestion.take_in(file))
+            ingestion.look_at(file)
+            while ingestion.is_full:
+                report(ingestion.next_outcome())
+        while ingestion.pending:
+            report(ingestion.next_outcome())
     if tags:
-        library.tag_files([str(file) for file in files if library.file(str(file)) is not None], add=tags)
-    gone = [record for record in vanished if library.file(record.path) is not None]
+        library.tag_files(list(dict.fromkeys(_stored_under(library, files))), add=tags)
+    gone = [path for path in vanished if library.file(path) is not None or library.copy(path) is not None]
     total -= len(vanished) - len(gone)  # found again under another name meanwhile
     for start in range(0, len(gone), _REMOVED_AT_ONCE):
         some = gone[start : start + _REMOVED_AT_ONCE]
-        library.remove_files([record.path for record in some])
-        for record in some:
-            report(FileOutcome(record.path, "removed", encoding=record.encoding, pages=record.pages))
+        library.remove_files(some)
+        for path in some:
+            report(FileOutcome(path, "removed"))
     if any(outcome.status in ("removed", "updated") for outcome in outcomes):
         erase_deleted(library)
     return outcomes
@@ -125,73 +138,152 @@ def _files(paths: Sequence[Path], *, nothing_is_fine: bool) -> list[Path]:
         raise
 
 
-def _vanished(paths: Sequence[Path], library: Library) -> list[FileRecord]:
+def _vanished(paths: Sequence[Path], library: Library) -> list[str]:
+    """The paths below the given ones that the library holds and the disk does not any more, copies first."""
     folders = [absolute_path(path) for path in paths]
+    held = [*(copy.path for copy in library.copies()), *(record.path for record in library.files())]
     return [
-        record
-        for record in library.files()
-        if any(Path(record.path).is_relative_to(folder) for folder in folders) and not os.path.lexists(record.path)
+        path
+        for path in held
+        if any(Path(path).is_relative_to(folder) for folder in folders) and not os.path.lexists(path)
     ]
 
 
-class _Ingestion:
-    """One run over a library."""
+def _stored_under(library: Library, files: Sequence[Path]) -> Iterator[str]:
+    """The paths under which the library stores what is in ``files``."""
+    for file in files:
+        record = library.file(str(file))
+        copy = library.copy(str(file)) if record is None else None
+        if record is not None:
+            yield record.path
+        elif copy is not None:
+            yield copy.file.path
 
-    def __init__(
-        self, library: Library, parser: ParserProcess, encoding: str | None, password: str | None = None
-    ) -> None:
+
+class _Readers:
+    """Threads that read files through a pool of processes; left in haste, they stop in the middle of their files."""
+
+    def __init__(self, pool: ParserPool) -> None:
+        self.pool = pool
+        self.threads = ThreadPoolExecutor(pool.workers, thread_name_prefix="ingest")
+
+    def __enter__(self) -> _Readers:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.pool.abandon()
+        self.threads.shutdown(wait=True, cancel_futures=True)
+        self.pool.close()
+
+
+@dataclass
+class _Task:
+    """A file on its way: its outcome, or what is needed to store it once it has been read."""
+
+    path: str
+    known: FileRecord | None
+    outcome: FileOutcome | None = None
+    document: Future[ParsedDocument] | None = None
+    state: os.stat_result | None = None
+    size: int = 0
+    digest: str = ""
+    moved: bool = False
+
+
+class _Ingestion:
+    """One run over a library: files are looked at in order, read side by side, and stored in order."""
+
+    def __init__(self, library: Library, readers: _Readers, encoding: str | None, password: str | None = None) -> None:
         self._library = library
-        self._parser = parser
+        self._readers = readers
         self._encoding = encoding
         self._password = password
+        self.pending: deque[_Task] = deque()
 
-    def take_in(self, file: Path) -> FileOutcome:
-        """Store ``file`` unless the library already holds it as it is."""
+    @property
+    def is_full(self) -> bool:
+        """Whether enough files wait for their turn to be stored."""
+        waiting = sum(task.size for task in self.pending if task.document is not None)
+        return len(self.pending) > 2 * self._readers.pool.workers or waiting > _MOST_WAITING
+
+    def look_at(self, file: Path) -> None:
+        """Find out whether ``file`` has to be read, and if so have it read."""
         path = str(file)
-        known = self._library.file(path)
+        task = _Task(path, self._library.file(path))
+        self.pending.append(task)
         try:
-            return self._take_in(file, path, known)
+            task.outcome = self._look_at(file, task)
         except (DocumentRefusedError, MissingExtraError) as error:
-            return _refused(path, error, known)
+            task.outcome = _refused(path, error, task.known)
         except OSError as error:
-            return _refused(path, unreadable(error), known)
+            task.outcome = _refused(path, unreadable(error), task.known)
 
-    def _take_in(self, file: Path, path: str, known: FileRecord | None) -> FileOutcome:
+    def next_outcome(self) -> FileOutcome:
+        """The outcome of the file that was looked at first, once it is stored."""
+        task = self.pending.popleft()
+        if task.outcome is not None:
+            return task.outcome
+        try:
+            return self._store(task)
+        except (DocumentRefusedError, MissingExtraError) as error:
+            return _refused(task.path, error, task.known)
+
+    def _look_at(self, file: Path, task: _Task) -> FileOutcome | None:
+        path, known = task.path, task.known
         state = file.stat()
-        if known is not None and self._is_current(known) and _is_untouched(known, state):
+        if known is not None and self._is_current(known) and _is_untouched(known, known.ingested_at, state):
             return _outcome(known, "unchanged")
+        copy = self._library.copy(path) if known is None else None
+        if copy is not None and self._is_current(copy.file) and _is_untouched(copy, copy.noted_at, state):
+            return _duplicate(copy.file, path, "unchanged")
         data, state = _settled(file)
-        digest = hashlib.sha256(data).hexdigest()
-        if known is not None and known.sha256 == digest and self._is_current(known):
+        task.digest, task.state, task.size = hashlib.sha256(data).hexdigest(), state, len(data)
+        if known is not None and known.sha256 == task.digest and self._is_current(known):
             if known.modified_ns != state.st_mtime_ns:
                 self._library.touch_file(path, modified_ns=state.st_mtime_ns)
             return _outcome(known, "unchanged")
-        former = self._former_place(digest) if known is None else None
-        if former is not None:
-            self._library.move_file(former.path, path, modified_ns=state.st_mtime_ns)
-            moved = self._library.file(path)
-            if moved is not None and self._is_current(moved):
-                return _outcome(moved, "moved")
-        record = self._read(data, path, digest, state)
-        if record.missing:
-            return _outcome(record, "partial")
-        if former is not None:
-            return _outcome(record, "moved")
-        return _outcome(record, "added" if known is None else "updated")
-
-    def _read(self, data: bytes, path: str, digest: str, state: os.stat_result) -> FileRecord:
-        document = read_bytes(
-            data, Path(path).name, encoding=self._encoding, password=self._password, parser=self._parser
+        if known is None or known.sha256 != task.digest:
+            twin = self._twin(task)
+            if twin is not None and os.path.lexists(twin.path):
+                return self._note_copy(task, twin, unchanged=copy is not None and copy.file.id == twin.id)
+            if twin is not None:
+                self._library.move_file(twin.path, path, modified_ns=state.st_mtime_ns)
+                moved = self._library.file(path)
+                if moved is not None and self._is_current(moved):
+                    return _outcome(moved, "moved")
+                task.moved = True
+        task.document = self._readers.threads.submit(
+            read_bytes, data, file.name, encoding=self._encoding, password=self._password, parser=self._readers.pool
         )
-        return self._library.put_file(
-            path=path,
-            sha256=digest,
-            size=len(data),
-            modified_ns=state.st_mtime_ns,
+        return None
+
+    def _store(self, task: _Task) -> FileOutcome:
+        if task.document is None or task.state is None:
+            raise AssertionError(task.path)  # look_at gave neither
+        document = task.document.result()
+        twin = self._twin(task) if task.known is None and not task.moved else None
+        if twin is not None and os.path.lexists(twin.path):  # stored after this file was looked at
+            return self._note_copy(task, twin, unchanged=False)
+        record = self._library.put_file(
+            path=task.path,
+            sha256=task.digest,
+            size=task.size,
+            modified_ns=task.state.st_mtime_ns,
             parser=parser_version(document.format),
             document=document,
             spans=split_document(document),
         )
+        if record.missing:
+            return _outcome(record, "partial")
+        if task.moved:
+            return _outcome(record, "moved")
+        return _outcome(record, "added" if task.known is None else "updated")
+
+    def _note_copy(self, task: _Task, twin: FileRecord, *, unchanged: bool) -> FileOutcome:
+        modified_ns = task.state.st_mtime_ns if task.state is not None else 0
+        self._library.put_copy(task.path, of=twin.path, size=task.size, modified_ns=modified_ns)
+        return _duplicate(twin, task.path, "unchanged" if unchanged else "duplicate")
 
     def _is_current(self, record: FileRecord) -> bool:
         """Whether the stored text is what reading the same bytes would give now."""
@@ -199,12 +291,15 @@ class _Ingestion:
             return False
         return record.parser == parser_version(record.format)
 
-    def _former_place(self, digest: str) -> FileRecord | None:
-        """A file with the same content whose path is gone from disk: this file, before it was moved."""
-        for record in self._library.files_with_content(digest):
-            if not os.path.lexists(record.path):
-                return record
-        return None
+    def _twin(self, task: _Task) -> FileRecord | None:
+        """A file with the same bytes under another path: one that is gone from disk, if any, as this may be it."""
+        twins = [one for one in self._library.files_with_content(task.digest) if one.path != task.path]
+        twins = [one for one in twins if self._reads_alike(one, task.path)]
+        return next((one for one in twins if not os.path.lexists(one.path)), twins[0] if twins else None)
+
+    def _reads_alike(self, record: FileRecord, path: str) -> bool:
+        """Whether the name of the file at ``path`` would have its bytes read as those of ``record`` were."""
+        return Path(record.path).suffix.lower() == Path(path).suffix.lower()
 
 
 def _settled(file: Path) -> tuple[bytes, os.stat_result]:
@@ -226,12 +321,12 @@ def _mark(state: os.stat_result) -> tuple[int, int]:
     return state.st_size, state.st_mtime_ns
 
 
-def _is_untouched(record: FileRecord, state: os.stat_result) -> bool:
+def _is_untouched(record: FileRecord | CopyRecord, noted_at: str, state: os.stat_result) -> bool:
     """Whether size and time say that the file is the one that was read."""
     if (record.size, record.modified_ns) != (state.st_size, state.st_mtime_ns):
         return False
     try:
-        read_at = datetime.fromisoformat(record.ingested_at).timestamp() * 1e9
+        read_at = datetime.fromisoformat(noted_at).timestamp() * 1e9
     except ValueError:
         return False
     return state.st_mtime_ns < read_at - _UNSETTLED_NS
@@ -248,6 +343,11 @@ def _outcome(record: FileRecord, status: FileStatus) -> FileOutcome:
         confidence=record.confidence,
         hidden=record.hidden,
     )
+
+
+def _duplicate(record: FileRecord, path: str, status: FileStatus) -> FileOutcome:
+    same = Words(zh=f"与 {record.path} 内容相同，只存一份。", en=f"The same as {record.path}: stored once.")
+    return FileOutcome(path, status, "" if status == "unchanged" else str(same), record.encoding)
 
 
 def _refused(path: str, error: DocumentRefusedError | MissingExtraError, known: FileRecord | None) -> FileOutcome:

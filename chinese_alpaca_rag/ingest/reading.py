@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 
 from chinese_alpaca_rag.ingest.formats import SUFFIXES, detect_format
 from chinese_alpaca_rag.ingest.isolation import ParserProcess
+from chinese_alpaca_rag.ingest.parser_pool import Parsing
 from chinese_alpaca_rag.ingest.parsers import PARSERS
 from chinese_alpaca_rag.ingest.refusals import empty_file, too_large, unreadable
 from chinese_alpaca_rag.language import Words
@@ -27,7 +28,7 @@ def shared_parser() -> ParserProcess:
 
 
 def read_document(
-    path: Path, *, encoding: str | None = None, password: str | None = None, parser: ParserProcess | None = None
+    path: Path, *, encoding: str | None = None, password: str | None = None, parser: Parsing | None = None
 ) -> ParsedDocument:
     """The text of one file, page by page.
 
@@ -51,7 +52,7 @@ def read_bytes(
     *,
     encoding: str | None = None,
     password: str | None = None,
-    parser: ParserProcess | None = None,
+    parser: Parsing | None = None,
 ) -> ParsedDocument:
     """The text of a file that is already in memory; ``filename`` gives the suffix and the title. Errors as above."""
     if not data:

@@ -284,7 +284,7 @@ def test_a_library_of_another_version_is_refused(alpaca: Alpaca, library: Path, 
 
 def test_the_list_as_json(alpaca: Alpaca, library: Path) -> None:
     files = alpaca("sources", "--library", library, "--json").document["files"]
-    assert [list(file) for file in files] == [["path", "sha256", "status", "pages", "passages", "tags"]] * 2
+    assert [list(file) for file in files] == [["path", "sha256", "status", "pages", "passages", "tags", "copies"]] * 2
     assert [(file["path"], file["pages"], file["passages"]) for file in files] == [
         ("/docs/价格表.xlsx", 1, 1),
         ("/docs/员工手册.pdf", 2, 2),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -133,10 +134,73 @@ def test_prune_of_an_emptied_folder(folder: Path, library: Library) -> None:
     assert library.files() == []
 
 
-def test_a_copy_is_another_file(folder: Path, library: Library) -> None:
-    write(folder / "copy.txt", (folder / "a.txt").read_bytes())
-    assert set(statuses(ingest_paths([folder], library)).values()) == {"added"}
-    assert len(library.files()) == 4
+def test_copies_are_stored_once(folder: Path, library: Library) -> None:
+    copy = write(folder / "copy.txt", (folder / "a.txt").read_bytes())
+    before = statuses(ingest_paths([folder], library))
+    assert before == {"a.txt": "added", "b.md": "added", "c.txt": "added", "copy.txt": "duplicate"}
+    assert len(library.files()) == 3
+    assert set(statuses(ingest_paths([folder], library)).values()) == {"unchanged"}
+    assert set(statuses(ingest_paths([folder], library, prune=True, tags=["x"])).values()) == {"unchanged"}
+    assert all(record.tags == ("x",) for record in library.files())
+    (folder / "a.txt").unlink()
+    assert statuses(ingest_paths([folder], library, prune=True))["a.txt"] == "removed"
+    record = library.file(str(copy))
+    assert record is not None
+    assert record.copies == ()
+    copy.unlink()
+    assert statuses(ingest_paths([folder], library, prune=True))["copy.txt"] == "removed"
+    assert library.search("年假") == [] or all("copy" not in one.source for one, _ in library.search("年假"))
+
+
+def test_a_copy_that_changes_and_an_original_that_changes(folder: Path, library: Library) -> None:
+    copy = write(folder / "copy.txt", (folder / "a.txt").read_bytes())
+    ingest_paths([folder], library)
+    write(copy, SIMPLIFIED[2].encode())
+    assert statuses(ingest_paths([folder], library))["copy.txt"] == "added"
+    write(copy, (folder / "a.txt").read_bytes())
+    assert statuses(ingest_paths([folder], library))["copy.txt"] == "duplicate"
+    write(folder / "a.txt", SIMPLIFIED[1].encode())
+    ingest_paths([folder], library)
+    assert library.page_text(str(copy), 1) == SIMPLIFIED[0]
+    assert library.page_text(str(folder / "a.txt"), 1) == SIMPLIFIED[1]
+
+
+def test_the_same_bytes_under_another_format_are_another_file(folder: Path, library: Library) -> None:
+    write(folder / "b.txt", (folder / "b.md").read_bytes())
+    assert statuses(ingest_paths([folder], library))["b.txt"] == "added"
+
+
+def test_outcomes_come_in_the_order_of_the_files(tmp_path: Path, library: Library) -> None:
+    for number in range(20):
+        page = "<p>" + f"第{number}页讲年假。" * (4000 if number % 7 == 0 else 1)
+        write(tmp_path / f"{number:02}.html", page.encode())
+    seen: list[str] = []
+    outcomes = ingest_paths(
+        [tmp_path / f"{number:02}.html" for number in range(20)],
+        library,
+        workers=3,
+        on_outcome=lambda outcome, _number, _total: seen.append(Path(outcome.path).stem),
+    )
+    assert seen == [f"{number:02}" for number in range(20)]
+    assert {outcome.status for outcome in outcomes} == {"added"}
+
+
+def test_ctrl_c_does_not_wait_for_files_that_are_being_read(
+    tmp_path: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "a.txt", SIMPLIFIED[0].encode())
+    write(tmp_path / "b.html", ("<p>很长的一页。</p>" * 3_000_000).encode())
+
+    def stop(outcome: FileOutcome, _number: int, _total: int) -> None:
+        raise KeyboardInterrupt
+
+    threads = threading.active_count()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        ingest_paths([tmp_path / "a.txt", tmp_path / "b.html"], library, workers=2, on_outcome=stop)
+    assert time.monotonic() - started < 20
+    assert threading.active_count() == threads
+    assert [Path(record.path).name for record in library.files()] == ["a.txt"]
 
 
 def test_refusals_are_outcomes_and_keep_what_was_there(folder: Path, library: Library) -> None:
