@@ -143,10 +143,11 @@ def _ingest(
     encoding: Annotated[str | None, typer.Option("--encoding")] = None,
     password: Annotated[str | None, typer.Option("--password")] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", "-t")] = None,
+    watch: Annotated[bool, typer.Option("--watch")] = False,
 ) -> int:
-    from chinese_alpaca_rag.cli.ingest import ingest
+    from chinese_alpaca_rag.cli.ingest import Wanted, ingest
 
-    return ingest(session, paths, prune=prune, encoding=encoding, password=password, tags=tag or ())
+    return ingest(session, Wanted(paths, prune, encoding, password, tag or ()), watch=watch)
 
 
 @_command(app, "ask")

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,55 +49,92 @@ _STYLES = {"refused": "red", "partial": "yellow"}
 OnOutcome = Callable[[FileOutcome, int, int], None]
 
 
-def ingest(
-    session: Session,
-    paths: Sequence[Path],
-    *,
-    prune: bool,
-    encoding: str | None,
-    password: str | None = None,
-    tags: Sequence[str] = (),
-) -> int:
-    """Read ``paths`` into the library and report what became of each file."""
-    began = time.perf_counter()
-    _check_encoding(encoding)
-    tags = [tag.strip() for tag in tags]
-    if not all(tags):
-        raise WrongUsageError(
-            Words(zh="标签不能是空的。", en="A tag cannot be empty."),
-            hint=Words(zh="例如：--tag 合同", en="As in: --tag contracts"),
-        )
-    if password == "-":  # noqa: S105 - it says to ask
-        password = getpass.getpass(Words(zh="密码：", en="Password: ").text())
+@dataclass(frozen=True)
+class Wanted:
+    """What ``ingest`` was asked to do, in every round of it."""
+
+    paths: Sequence[Path]
+    prune: bool = False
+    encoding: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tags: Sequence[str] = ()
+
+
+def ingest(session: Session, wanted: Wanted, *, watch: bool = False) -> int:
+    """Read files into the library and report what became of each; with ``watch``, again at every change."""
+    wanted = _checked(wanted)
+    if watch:
+        from chinese_alpaca_rag.cli.watching import watch_paths
+
+        return watch_paths(session, wanted)
     if not session.settings.library.exists():
-        find_documents(paths)  # raises where there is nothing to read: no library is made for that
+        find_documents(wanted.paths)  # raises where there is nothing to read: no library is made for that
+    with open_library(session) as library:
+        return ingest_once(session, library, wanted)
+
+
+def open_library(session: Session) -> Library:
+    """The library to write to, made where there is none; what models keep goes with its files."""
+    return Library.open(session.settings.library, create=True, derived=[_Prefixes(session.settings)])
+
+
+def ingest_once(session: Session, library: Library, wanted: Wanted, *, again: bool = False) -> int:
+    """One round, reported; ``again`` for a later one of several, of which only what is new is told."""
+    began = time.perf_counter()
     done: list[FileOutcome] = []
     try:
-        with (
-            Library.open(session.settings.library, create=True, derived=[_Prefixes(session.settings)]) as library,
-            _progress(session.output) as show,
-        ):
+        with _progress(session.output, quiet=again) as show:
 
             def on_outcome(outcome: FileOutcome, number: int, total: int) -> None:
                 done.append(outcome)
                 show(outcome, number, total)
 
             outcomes = ingest_paths(
-                paths, library, prune=prune, encoding=encoding, password=password, tags=tags, on_outcome=on_outcome
+                wanted.paths,
+                library,
+                prune=wanted.prune,
+                encoding=wanted.encoding,
+                password=wanted.password,
+                tags=wanted.tags,
+                on_outcome=on_outcome,
             )
-            problems = library.derived_problems
     except KeyboardInterrupt as error:
         raise StoppedError(_kept(done)) from error
-    seconds = time.perf_counter() - began
-    if session.output.as_json:
-        session.output.document(_as_json(outcomes, seconds, problems))
-    else:
-        _report(session, outcomes, seconds)
-        for problem in problems:
-            session.output.complain(problem.text(), "red")
+    problems = library.derived_problems
+    _tell_all(session, outcomes, time.perf_counter() - began, problems, again=again)
     if problems:
         return SOMETHING_KEPT
     return SOME_REFUSED if any(outcome.status == "refused" for outcome in outcomes) else 0
+
+
+def _checked(wanted: Wanted) -> Wanted:
+    _check_encoding(wanted.encoding)
+    tags = [tag.strip() for tag in wanted.tags]
+    if not all(tags):
+        raise WrongUsageError(
+            Words(zh="标签不能是空的。", en="A tag cannot be empty."),
+            hint=Words(zh="例如：--tag 合同", en="As in: --tag contracts"),
+        )
+    password = wanted.password
+    if password == "-":  # noqa: S105 - it says to ask
+        password = getpass.getpass(Words(zh="密码：", en="Password: ").text())
+    return replace(wanted, tags=tags, password=password)
+
+
+def _tell_all(
+    session: Session,
+    outcomes: Sequence[FileOutcome],
+    seconds: float,
+    problems: Sequence[LibraryError],
+    *,
+    again: bool,
+) -> None:
+    if session.output.as_json:
+        (session.output.record if again else session.output.document)(_as_json(outcomes, seconds, problems))
+        return
+    _report(session, outcomes, seconds)
+    for problem in problems:
+        session.output.complain(problem.text(), "red")
 
 
 class _Prefixes:
@@ -211,9 +249,9 @@ def _tell(output: Output, outcome: FileOutcome) -> None:
 
 
 @contextmanager
-def _progress(output: Output) -> Iterator[OnOutcome]:
+def _progress(output: Output, *, quiet: bool = False) -> Iterator[OnOutcome]:
     """A progress bar with its rate on standard error, where a person watches."""
-    if output.as_json or not is_terminal(sys.stderr):
+    if quiet or output.as_json or not is_terminal(sys.stderr):
         yield lambda _outcome, _number, _total: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -62,6 +62,10 @@ COMMANDS: dict[str, CommandWords] = {
                 Words(zh="并移除已删除的文件", en="and take out what was deleted"),
             ),
             (
+                "alpaca-rag ingest ~/Documents --watch",
+                Words(zh="一直保持同步", en="and keep in step"),
+            ),
+            (
                 "alpaca-rag ingest old.txt --encoding gb18030",
                 Words(zh="指明文本的编码", en="say what encoding a text has"),
             ),
@@ -270,6 +274,12 @@ PARAMETERS: dict[str, ParameterWords] = {
     "tag": ParameterWords(
         Words(zh="给这些文件加上标签，可以写多个", en="put a tag on these files; may be given more than once"),
         Words(zh="标签", en="TAG"),
+    ),
+    "watch": ParameterWords(
+        Words(
+            zh="一直守候这些文件夹，有变化就更新（已删除的一并移除），直到按 Ctrl-C",
+            en="go on watching and keep the library in step, deletions included, until Ctrl-C",
+        )
     ),
     "passages": ParameterWords(
         Words(zh="最多检索几个段落（默认 12）", en="how many passages to retrieve at most (default 12)"),
