@@ -25,7 +25,7 @@ from chinese_alpaca_rag.ingest.reading import LARGEST_FILE, PARSERS, read_bytes
 from chinese_alpaca_rag.ingest.refusals import too_large, unreadable, unsettled
 from chinese_alpaca_rag.ingest.splitting import SPLITTER_VERSION, split_document
 from chinese_alpaca_rag.language import Words
-from chinese_alpaca_rag.library.care import erase_deleted
+from chinese_alpaca_rag.library.care import erase_deleted, is_erasing_due
 from chinese_alpaca_rag.library.records import CopyRecord, FileRecord, ParsedDocument
 from chinese_alpaca_rag.library.store import Library
 
@@ -123,7 +123,7 @@ def ingest_paths(
         library.remove_files(some)
         for path in some:
             report(FileOutcome(path, "removed"))
-    if any(outcome.status in ("removed", "updated") for outcome in outcomes):
+    if is_erasing_due(library):
         erase_deleted(library)
     return outcomes
 

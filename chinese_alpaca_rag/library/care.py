@@ -69,6 +69,11 @@ def compact_library(library: Library) -> tuple[int, int]:
     return before, path.stat().st_size
 
 
+def is_erasing_due(library: Library) -> bool:
+    """Whether something was deleted since ``erase_deleted`` last ran to its end, in whatever process."""
+    return bool(_safely(library, "SELECT 1 FROM about WHERE name = 'erase'"))
+
+
 def erase_deleted(library: Library) -> None:
     """Take out of the library's files what deleting left there: terms in the index, pages in the journal.
 
@@ -78,6 +83,7 @@ def erase_deleted(library: Library) -> None:
     """
     with library.changing():
         library._connection.execute("INSERT INTO passage_terms (passage_terms) VALUES ('optimize')")
+        library._connection.execute("DELETE FROM about WHERE name = 'erase'")
     with translated(library.folder):
         library._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

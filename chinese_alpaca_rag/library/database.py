@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -206,7 +207,7 @@ def _check(connection: sqlite3.Connection, folder: Path, *, create: bool, readon
     if _is_blank(connection):
         if not create:
             raise _not_found(folder)
-        connection.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(connection)
         with transaction(connection):
             if _is_blank(connection):  # no other process was faster
                 _make_tables(connection)
@@ -219,6 +220,21 @@ def _check(connection: sqlite3.Connection, folder: Path, *, create: bool, readon
         found = _pragma(connection, "user_version")
     if found != FORMAT:
         raise _other_version(folder, found)
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging. SQLite does not wait by itself here while another process makes the library."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            if not busy or time.monotonic() >= deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

@@ -387,6 +387,8 @@ class Library:
         for passage in self.passages(path):
             unindex_passage(self._connection, passage)
         self._connection.execute("DELETE FROM files WHERE id = ?", (record.id,))
+        # In the same transaction, so that a kill before the rest is erased (``care.erase_deleted``) is not forgotten.
+        self._connection.execute("REPLACE INTO about VALUES ('erase', 'due')")
         self._gone.append(path)
         return True
 

@@ -380,3 +380,19 @@ def test_a_password_opens_a_file(tmp_path: Path, library: Library) -> None:
     assert "--password" in outcome.reason
     assert ingest_paths([file], library, password="wrong")[0].status == "refused"
     assert ingest_paths([file], library, password="key")[0].status == "added"
+
+
+def test_what_a_killed_run_left_to_erase_is_erased_by_the_next(
+    tmp_path: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "secret.txt", "绝密代号 xyzzyplugh，员工年休假为五天。".encode())
+    write(tmp_path / "other.txt", ("其他文件的内容。" * 50).encode())
+    ingest_paths([tmp_path], library)
+    (tmp_path / "secret.txt").unlink()
+    with monkeypatch.context() as killed:
+        killed.setattr(pipeline, "erase_deleted", lambda _library: None)
+        ingest_paths([tmp_path], library, prune=True)
+    assert set(statuses(ingest_paths([tmp_path], library)).values()) == {"unchanged"}
+    held = b"".join(path.read_bytes() for path in (tmp_path / "library").iterdir())
+    assert b"xyzzyplugh" not in held
+    assert "绝密".encode() not in held

@@ -14,6 +14,7 @@ from chinese_alpaca_rag.library.care import (
     compact_library,
     erase_deleted,
     exported_files,
+    is_erasing_due,
     rebuild_index,
     rescue,
 )
@@ -124,11 +125,14 @@ def test_nothing_of_a_deleted_text_stays_in_the_files(library: Library, tmp_path
     for number in range(40, 60):
         put(library, f"/{number}.txt", f"后来的文件{number}。" * 80)
     assert all(word in held(tmp_path / "kb") for word in wanted)
+    assert not is_erasing_due(library)
     if change == "removed":
         library.remove_file("/secret")
     else:
         put(library, "/secret", "公开的内容。")
+    assert is_erasing_due(library)
     erase_deleted(library)
+    assert not is_erasing_due(library)
     assert not [word for word in wanted if word in held(tmp_path / "kb")]
     assert check_library(library) == []
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -168,3 +170,22 @@ def test_a_library_cannot_be_made_in_a_folder_that_cannot_be_written(tmp_path: P
     with without_right_to_write(tmp_path), pytest.raises(LibraryError) as caught:
         Library.open(tmp_path / "library", create=True)
     assert "--library" in caught.value.hint.en
+
+
+def test_two_processes_make_the_same_library(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom chinese_alpaca_rag.library.store import Library\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "Library.open(sys.argv[1], create=True).close()"
+    )
+    for number in range(5):
+        command = [sys.executable, "-c", program, str(tmp_path / str(number))]
+        makers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        for maker in makers:
+            assert maker.stdout is not None
+            assert maker.stdout.readline() == "ready\n"
+        for maker in makers:
+            assert maker.stdin is not None
+            maker.stdin.write("\n")
+            maker.stdin.flush()
+        assert [maker.communicate(timeout=30) and maker.returncode for maker in makers] == [0, 0]
