@@ -113,16 +113,18 @@ def measure_text(paths: Sequence[Path]) -> None:
 
 def measure_text_by_unstructured(few: Sequence[Path]) -> None:
     partition_function("docx")  # puts the plain tokenizer in place
-    from unstructured.partition.text import partition_text
+    from unstructured.partition.auto import partition
 
     characters = sum(len(path.read_text(encoding="utf-8")) for path in few)
     ours, theirs = interleaved(
         lambda: read_and_split(few),
-        lambda: [partition_text(filename=str(path), languages=[""]) for path in few],
+        lambda: [partition(filename=str(path)) for path in few],
         ROUNDS,
     )
+    bare, _ = interleaved(lambda: [partition(filename=str(path), languages=[""]) for path in few], lambda: None, 3)
     rates("the same few files, read and split", ours, len(few), characters)
     rates("the same few files, unstructured", theirs, len(few), characters)
+    rates("the same few files, unstructured without language detection", bare, len(few), characters)
     figure("ingest_text_vs_unstructured", theirs / ours, ">=", 5)
 
 
@@ -151,13 +153,17 @@ def measure_word(folder: Path, texts: Sequence[str]) -> None:
     with Library.open(folder.parent / "word-library", create=True) as library:
         ingest_paths([folder], library)
     medians("peak memory of Word ingestion in MB", parser_process=peak_megabytes()[1])
-    partition = partition_function("docx")
+    partition_function("docx")
+    from unstructured.partition.auto import partition
+
     characters = sum(len(page.text) for path in paths for page in read_document(path).pages)
     ours, theirs = interleaved(
         lambda: read_and_split(paths),
-        lambda: [partition(filename=str(path), languages=[""]) for path in paths],
+        lambda: [partition(filename=str(path)) for path in paths],
         ROUNDS,
     )
+    bare, _ = interleaved(lambda: [partition(filename=str(path), languages=[""]) for path in paths], lambda: None, 3)
+    rates("Word, unstructured without language detection", bare, len(paths), characters)
     rates("Word, read and split", ours, len(paths), characters)
     rates("Word, unstructured", theirs, len(paths), characters)
     figure("ingest_docx_vs_unstructured", theirs / ours, ">=", 5)

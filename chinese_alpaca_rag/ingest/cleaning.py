@@ -26,8 +26,18 @@ _TRAILING_SPACE = re.compile(r"[ \t\u3000\xa0]+$", re.MULTILINE)
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 
+# Anything that ``visible`` looks for: most texts hold nothing of it, and one scan tells.
+_SUSPECT = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff"
+    "\U000e0000-\U000e01ef]"
+)
+
+
 def visible(text: str) -> str:
     """``text`` without invisible characters, every line break a line feed; lone surrogates become U+FFFD."""
+    if _SUSPECT.search(text) is None:
+        return text
     text = _NEWLINES.sub("\n", text)
     text = _TAGS.sub(lambda match: match.group(1) or "", _INVISIBLE.sub("", text))
     return _SURROGATES.sub("\ufffd", _JOINERS.sub("", text))
