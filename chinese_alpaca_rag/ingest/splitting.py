@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from chinese_alpaca_rag.errors import WrongUsageError
 from chinese_alpaca_rag.ingest.graphemes import boundary_at_or_before
 from chinese_alpaca_rag.ingest.headings import Heading, HeadingPath, find_headings
+from chinese_alpaca_rag.ingest.lengths import LengthFunction, Ruler
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.library.records import Page, ParsedDocument, PassageSpan
 from chinese_alpaca_rag.sentences import sentence_spans
@@ -54,12 +55,17 @@ def __getattr__(name: str) -> object:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def split_document(document: ParsedDocument, *, size: int = DEFAULT_SIZE, overlap: int = 0) -> list[PassageSpan]:
+def split_document(
+    document: ParsedDocument, *, size: int = DEFAULT_SIZE, overlap: int = 0, length: LengthFunction | None = None
+) -> list[PassageSpan]:
     """The passages of a document, in reading order.
 
     ``size`` is the most characters (code points) of a passage; a short rest may make one a fifth longer.
     ``overlap`` repeats up to so many characters of whole sentences from the passage before, on the same page
     and below the same headings. WrongUsageError for sizes that make no sense.
+
+    With ``length``, such as a model's ``get_num_tokens``, both count what it counts, and no passage is longer than
+    ``size``, its overlap included, unless a single character (grapheme cluster) is.
     """
     check_size(size, overlap)
     marked, numbered = document.format in _MARKED, document.format not in _UNNUMBERED
@@ -69,7 +75,7 @@ def split_document(document: ParsedDocument, *, size: int = DEFAULT_SIZE, overla
         if document.page_kind in ("slide", "sheet"):
             path.clear()
         headings = find_headings(page.text, marked=marked, numbered=numbered)
-        spans += split_page(page, headings, path, size, overlap)
+        spans += split_page(page, headings, path, Ruler(page.text, size, length), overlap)
     return spans
 
 
@@ -86,12 +92,12 @@ def check_size(size: int, overlap: int) -> None:
 
 
 def split_page(
-    page: Page, headings: dict[int, Heading], path: HeadingPath, size: int, overlap: int
+    page: Page, headings: dict[int, Heading], path: HeadingPath, ruler: Ruler, overlap: int
 ) -> Iterator[PassageSpan]:
     """The passages of one page; ``path`` holds the headings open at its beginning, and at its end those then open."""
-    pieces = list(_pieces(page.text, headings, size))
+    pieces = list(_pieces(page.text, headings, ruler))
     head = _running_head(page.text, pieces)
-    for first, last in _merged_rests(_groups(pieces, _depths(pieces, path), size), pieces, size):
+    for first, last in _merged_rests(_groups(pieces, _depths(pieces, path), ruler), pieces, ruler):
         above = ""
         content = head if first == 0 else first
         for index in range(first, last):
@@ -100,26 +106,27 @@ def split_page(
                 path.enter(heading)
             if index <= content or _all_headings(pieces, content, index):
                 above = str(path)
-        start = _overlapped(pieces, first, overlap)
+        start = _overlapped(pieces, first, last, overlap, ruler)
         yield PassageSpan(page.number, pieces[start].start, pieces[last - 1].end, above)
 
 
-def _pieces(text: str, headings: dict[int, Heading], size: int) -> Iterator[_Piece]:
+def _pieces(text: str, headings: dict[int, Heading], ruler: Ruler) -> Iterator[_Piece]:
     behind = 0
     for start, end in sentence_spans(text):
         opens = "\n" in text[behind:start] or behind == 0
         heading = headings.get(start)
-        for part_start, part_end in _parts(text, start, end, size):
+        for part_start, part_end in _parts(text, start, end, ruler):
             yield _Piece(part_start, part_end, opens, heading)
             opens, heading = False, None
         behind = end
 
 
-def _parts(text: str, start: int, end: int, size: int) -> Iterator[tuple[int, int]]:
+def _parts(text: str, start: int, end: int, ruler: Ruler) -> Iterator[tuple[int, int]]:
     """A sentence in parts that fit: cut behind a comma or space in a part's second half, else between characters."""
-    while end - start > size:
-        soft = [match.end() for match in _SOFT_ENDS.finditer(text, start + max(1, size // 2), start + size)]
-        cut = boundary_at_or_before(text, soft[-1] if soft else start + size, start)
+    while not ruler.fits(start, end):
+        reach = ruler.reach(start, end)
+        soft = [match.end() for match in _SOFT_ENDS.finditer(text, start + max(1, (reach - start) // 2), reach)]
+        cut = boundary_at_or_before(text, soft[-1] if soft else reach, start)
         part_end = cut
         while part_end > start and text[part_end - 1].isspace():
             part_end -= 1
@@ -132,11 +139,11 @@ def _parts(text: str, start: int, end: int, size: int) -> Iterator[tuple[int, in
         yield start, end
 
 
-def _groups(pieces: Sequence[_Piece], depths: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
+def _groups(pieces: Sequence[_Piece], depths: Sequence[int], ruler: Ruler) -> Iterator[tuple[int, int]]:
     """Ranges of pieces that make a passage each."""
     first = 0
     for index in range(1, len(pieces)):
-        if index > first and _breaks(pieces, depths, first, index, size):
+        if index > first and _breaks(pieces, depths, first, index, ruler):
             last = index
             # A heading goes with what it stands above.
             while last - 1 > first and _stands_alone(pieces, last - 1):
@@ -158,17 +165,20 @@ def _depths(pieces: Sequence[_Piece], path: HeadingPath) -> list[int]:
     return depths
 
 
-def _breaks(pieces: Sequence[_Piece], depths: Sequence[int], first: int, index: int, size: int) -> bool:
+def _breaks(pieces: Sequence[_Piece], depths: Sequence[int], first: int, index: int, ruler: Ruler) -> bool:
     """Whether a passage that began with piece ``first`` ends before piece ``index``."""
     piece = pieces[index]
-    length = pieces[index - 1].end - pieces[first].start
-    if piece.end - pieces[first].start > size:
+    start = pieces[first].start
+    if not ruler.fits(start, piece.end):
         return True
+    if piece.heading is None and not piece.opens:
+        return False
+    length = ruler.of(start, pieces[index - 1].end)
     if piece.heading is not None:
         higher = pieces[first].heading is not None and depths[index] < depths[first]
-        return not _all_headings(pieces, first, index - 1) and (length >= 0.4 * size or higher)
-    if piece.opens and length >= 0.6 * size:
-        return _paragraph_end(pieces, index) - pieces[first].start > size
+        return not _all_headings(pieces, first, index - 1) and (length >= 0.4 * ruler.size or higher)
+    if piece.opens and length >= 0.6 * ruler.size:
+        return not ruler.fits(start, _paragraph_end(pieces, index))
     return False
 
 
@@ -204,23 +214,29 @@ def _paragraph_end(pieces: Sequence[_Piece], index: int) -> int:
     return pieces[last].end
 
 
-def _merged_rests(groups: Iterable[tuple[int, int]], pieces: Sequence[_Piece], size: int) -> list[tuple[int, int]]:
+def _merged_rests(groups: Iterable[tuple[int, int]], pieces: Sequence[_Piece], ruler: Ruler) -> list[tuple[int, int]]:
     """The groups, with a short rest put to the group before it where no heading lies between."""
     merged: list[tuple[int, int]] = []
+    longest = ruler.size if ruler.is_strict else 1.2 * ruler.size
     for first, last in groups:
-        length = pieces[last - 1].end - pieces[first].start
-        if merged and length < 0.2 * size and pieces[first].heading is None:
+        length = ruler.of(pieces[first].start, pieces[last - 1].end)
+        if merged and length < 0.2 * ruler.size and pieces[first].heading is None:
             before = merged[-1][0]
-            if pieces[last - 1].end - pieces[before].start <= 1.2 * size:
+            if ruler.fits(pieces[before].start, pieces[last - 1].end, longest):
                 merged[-1] = (before, last)
                 continue
         merged.append((first, last))
     return merged
 
 
-def _overlapped(pieces: Sequence[_Piece], first: int, overlap: int) -> int:
-    """The piece from which a passage begins that repeats up to ``overlap`` characters of what stands before it."""
+def _overlapped(pieces: Sequence[_Piece], first: int, last: int, overlap: int, ruler: Ruler) -> int:
+    """The piece from which a passage begins that repeats up to ``overlap`` of what stands before it."""
     start = first
-    while start > 0 and pieces[start].heading is None and pieces[first].start - pieces[start - 1].start <= overlap:
+    while start > 0 and pieces[start].heading is None:
+        place = pieces[start - 1].start
+        if not ruler.fits(place, pieces[first].start, overlap):
+            break
+        if ruler.is_strict and not ruler.fits(place, pieces[last - 1].end):
+            break
         start -= 1
     return start

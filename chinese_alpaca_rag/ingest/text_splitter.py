@@ -1,22 +1,26 @@
-"""Splitting for LangChain programs: the library's own way of cutting text, with a text splitter's methods."""
+"""Splitting for LangChain programs: the library's own way of cutting text, as a LangChain text splitter."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import copy
 from typing import Any
 
-from langchain_core.documents import BaseDocumentTransformer, Document
+from langchain_core.documents import Document
+from langchain_text_splitters.base import TextSplitter
 
 from chinese_alpaca_rag.ingest.headings import HeadingPath, find_headings
+from chinese_alpaca_rag.ingest.lengths import LengthFunction, Ruler
 from chinese_alpaca_rag.ingest.splitting import DEFAULT_SIZE, check_size, split_page
 from chinese_alpaca_rag.library.records import Page, PassageSpan
 
 
-class ChineseTextSplitter(BaseDocumentTransformer):
-    """Splits LangChain documents at the ends of Chinese and English sentences.
+class ChineseTextSplitter(TextSplitter):
+    """Splits text at the ends of Chinese and English sentences, below its headings.
 
-    It has the methods of LangChain's text splitters. Lengths are characters; ``start_index`` in the metadata
-    is exact: ``content == text[start_index : start_index + len(content)]``.
+    ``start_index`` in the metadata is exact: ``content == text[start_index : start_index + len(content)]``; ``heading``
+    is the path of headings above. Lengths are characters, or what ``length_function`` counts: with a model's
+    ``get_num_tokens`` no chunk, its overlap included, has more than ``chunk_size`` tokens. ``marked`` says that lines
+    beginning with ``#`` are headings.
     """
 
     def __init__(
@@ -24,41 +28,33 @@ class ChineseTextSplitter(BaseDocumentTransformer):
         chunk_size: int = DEFAULT_SIZE,
         chunk_overlap: int = 0,
         *,
+        length_function: LengthFunction = len,
         add_start_index: bool = True,
         marked: bool = True,
     ) -> None:
         check_size(chunk_size, chunk_overlap)
-        self.chunk_size = chunk_size
-        self.chunk_overlap = chunk_overlap
-        self.add_start_index = add_start_index
+        super().__init__(chunk_size, chunk_overlap, length_function=length_function, add_start_index=add_start_index)
         self.marked = marked
 
     def split_text(self, text: str) -> list[str]:
         """The passages of ``text``."""
         return [text[span.start : span.end] for span in self._spans(text)]
 
-    def create_documents(
-        self, texts: Sequence[str], metadatas: Sequence[dict[str, Any]] | None = None
-    ) -> list[Document]:
+    def create_documents(self, texts: list[str], metadatas: list[dict[Any, Any]] | None = None) -> list[Document]:
         """A document for each passage of each text, with a copy of that text's metadata."""
         documents: list[Document] = []
         for text, metadata in zip(texts, metadatas or [{}] * len(texts), strict=True):
             for span in self._spans(text):
-                own = {**metadata, **({"start_index": span.start} if self.add_start_index else {})}
+                own = copy.deepcopy(metadata)
+                if self._add_start_index:
+                    own["start_index"] = span.start
                 if span.heading:
                     own.setdefault("heading", span.heading)
                 documents.append(Document(page_content=text[span.start : span.end], metadata=own))
         return documents
 
-    def split_documents(self, documents: Iterable[Document]) -> list[Document]:
-        """Each document split, its metadata kept."""
-        whole = list(documents)
-        return self.create_documents([one.page_content for one in whole], [one.metadata for one in whole])
-
-    def transform_documents(self, documents: Sequence[Document], **_: Any) -> Sequence[Document]:
-        """The same as :meth:`split_documents`, under the name that LangChain's pipelines call."""
-        return self.split_documents(documents)
-
     def _spans(self, text: str) -> list[PassageSpan]:
         headings = find_headings(text, marked=self.marked)
-        return list(split_page(Page(1, text), headings, HeadingPath(), self.chunk_size, self.chunk_overlap))
+        length = None if self._length_function is len else self._length_function
+        ruler = Ruler(text, self._chunk_size, length)
+        return list(split_page(Page(1, text), headings, HeadingPath(), ruler, self._chunk_overlap))

@@ -396,3 +396,10 @@ def test_what_a_killed_run_left_to_erase_is_erased_by_the_next(
     held = b"".join(path.read_bytes() for path in (tmp_path / "library").iterdir())
     assert b"xyzzyplugh" not in held
     assert "绝密".encode() not in held
+
+
+def test_a_loader_splits_by_tokens_and_opens_with_a_password(tmp_path: Path) -> None:
+    file = write(tmp_path / "locked.pdf", pdf_file([lines("秘密的内容。", "另一句秘密的话。")], encrypt="key"))
+    documents = DocumentFileLoader(file, password="key", size=10, length=lambda text: len(text.encode())).load()
+    assert all(len(document.page_content.encode()) <= 10 for document in documents)
+    assert "".join(document.page_content for document in documents).startswith("秘密的内容")

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.documents import Document
+from langchain_text_splitters import TextSplitter
 
 from chinese_alpaca_rag.errors import WrongUsageError
 from chinese_alpaca_rag.ingest.graphemes import is_boundary
@@ -230,3 +231,68 @@ def test_encyclopaedia_passages_are_split_whole() -> None:
         for paragraph in article["paragraphs"]:
             text = paragraph["context"]
             assert_whole(text, split_document(document(text, kind="text"), size=150), 150)
+
+
+def tokens(text: str) -> int:
+    """A length that does not add up over parts of a text, as those of tokenizers do not."""
+    return len(text.encode()) // 3 + text.count("年假") + (1 if text else 0)
+
+
+@given(PROSE, st.integers(8, 120), st.integers(0, 7))
+def test_a_budget_of_tokens_is_never_exceeded(text: str, size: int, overlap: int) -> None:
+    spans = split_document(document(text), size=size, overlap=overlap, length=tokens)
+    held: set[int] = set()
+    for span in spans:
+        part = text[span.start : span.end]
+        held.update(range(span.start, span.end))
+        assert is_boundary(text, span.start)
+        assert is_boundary(text, span.end)
+        assert tokens(part) <= size or not any(is_boundary(part, place) for place in range(1, len(part)))
+    assert all(text[place].isspace() for place in range(len(text)) if place not in held)
+    if not overlap:
+        assert len(held) == sum(span.end - span.start for span in spans)
+
+
+def test_a_budget_of_tokens_is_used() -> None:
+    text = "".join(f"第{number}条规定员工每年有十五天年假。" for number in range(300))
+    spans = split_document(document(text, kind="text"), size=100, length=tokens)
+    used = [tokens(text[span.start : span.end]) for span in spans[:-1]]
+    assert min(used) > 75
+
+
+def test_length_functions_that_count_characters_cost_nothing() -> None:
+    text = "年假规定。" * 2000
+    counted = split_document(document(text, kind="text"), length=len)
+    assert counted == split_document(document(text, kind="text"))
+
+
+def test_a_splitter_for_langchain() -> None:
+    splitter = ChineseTextSplitter(chunk_size=40, chunk_overlap=10, length_function=tokens)
+    assert isinstance(splitter, TextSplitter)
+    text = "第一章 总则\n" + "员工每年享有年假，并应当提前申请。" * 20
+    parts = splitter.transform_documents([Document(page_content=text, metadata={"source": "a", "tags": ["x"]})])
+    assert len(parts) > 3
+    for part in parts:
+        start = part.metadata["start_index"]
+        assert text[start : start + len(part.page_content)] == part.page_content
+        assert part.metadata["source"] == "a"
+        assert start == 0 or part.metadata["heading"] == "第一章 总则"
+        assert tokens(part.page_content) <= 40
+    parts[0].metadata["tags"].append("y")
+    assert parts[1].metadata["tags"] == ["x"]
+
+
+def test_the_familys_own_tokens() -> None:
+    import sentencepiece
+
+    model = sentencepiece.SentencePieceProcessor(model_file=str(shared_data("tokenizer") / "tokenizer.model"))
+    data = json.loads(shared_data("cmrc2018-trial.json").read_text(encoding="utf-8"))
+    text = "\n".join(paragraph["context"] for article in data["data"][:40] for paragraph in article["paragraphs"])
+
+    def length(part: str) -> int:
+        return len(model.encode(part))
+
+    spans = split_document(document(text, kind="text"), size=256, length=length)
+    counts = [length(text[span.start : span.end]) for span in spans]
+    assert max(counts) <= 256
+    assert sum(counts) / len(counts) > 150
