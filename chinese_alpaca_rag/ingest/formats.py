@@ -9,8 +9,9 @@ from types import MappingProxyType
 
 from chinese_alpaca_rag.ingest.archive import office_format
 from chinese_alpaca_rag.ingest.epub import is_epub
+from chinese_alpaca_rag.ingest.legacy import LEGACY, legacy_format
 from chinese_alpaca_rag.ingest.opendocument import opendocument_format
-from chinese_alpaca_rag.ingest.refusals import damaged, encrypted, unknown_format, unsupported
+from chinese_alpaca_rag.ingest.refusals import damaged, unknown_format, unsupported
 
 #: The formats that can be read, by the suffix of a file's name in lower case.
 SUFFIXES: Mapping[str, str] = MappingProxyType(
@@ -32,6 +33,9 @@ SUFFIXES: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys((".odp", ".otp"), "odp"),
         ".pdf": "pdf",
         **dict.fromkeys((".docx", ".docm", ".dotx", ".dotm"), "docx"),
+        **dict.fromkeys((".doc", ".dot", ".wps"), "doc"),
+        **dict.fromkeys((".xls", ".et"), "xls"),
+        **dict.fromkeys((".ppt", ".pps", ".dps"), "ppt"),
         **dict.fromkeys((".xlsx", ".xlsm", ".xltx", ".xltm"), "xlsx"),
         **dict.fromkeys((".pptx", ".pptm", ".ppsx", ".ppsm", ".potx"), "pptx"),
     }
@@ -40,17 +44,9 @@ SUFFIXES: Mapping[str, str] = MappingProxyType(
 #: Formats that are documents and cannot be read, with their names and what to save them as.
 CONVERTIBLE: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        ".doc": ("Word 97-2003 (.doc)", ".docx"),
-        ".dot": ("Word 97-2003 (.dot)", ".docx"),
-        ".wps": ("WPS (.wps)", ".docx"),
         ".pages": ("Pages", ".docx"),
-        ".xls": ("Excel 97-2003 (.xls)", ".xlsx"),
         ".xlsb": ("Excel (.xlsb)", ".xlsx"),
-        ".et": ("WPS (.et)", ".xlsx"),
         ".numbers": ("Numbers", ".xlsx"),
-        ".ppt": ("PowerPoint 97-2003 (.ppt)", ".pptx"),
-        ".pps": ("PowerPoint 97-2003 (.pps)", ".pptx"),
-        ".dps": ("WPS (.dps)", ".pptx"),
         ".key": ("Keynote", ".pptx"),
         ".mobi": ("Mobipocket", ".html"),
         ".chm": ("CHM", ".html"),
@@ -102,24 +98,29 @@ def detect_format(data: bytes, filename: str) -> str:  # noqa: PLR0911 - a list 
     if head.startswith(_OLE):
         if _MESSAGE_STREAM in data:
             return "msg"
-        raise _ole_refusal(data, suffix, named)
+        return _compound_format(data, named)
     text = head.removeprefix(b"\xef\xbb\xbf")
     if named in _BY_NAME:
         return named
     if _HTML.match(text) and (named or suffix in CONVERTIBLE or not suffix):
         return "html"
+    if suffix in (".xls", ".et") and _is_separated(head):
+        return "csv"  # what many systems export under the name of a spreadsheet
+    if named in LEGACY:
+        raise damaged(LEGACY[named][0])
     if named in _NAMES and named != "pdf":
         raise damaged(_NAMES[named])
     if named:
         return named
-    return _unnamed_format(head, suffix)
+    return _unnamed_format(suffix)
 
 
-def _unnamed_format(head: bytes, suffix: str) -> str:
-    """Text under the name of a spreadsheet is what many systems export; text without a suffix is text."""
-    separated = (b"\t" in head or b"," in head) and b"\0" not in head and not head.lstrip().startswith(b"<")
-    if suffix == ".xls" and separated:
-        return "csv"
+def _is_separated(head: bytes) -> bool:
+    return (b"\t" in head or b"," in head) and b"\0" not in head and not head.lstrip().startswith(b"<")
+
+
+def _unnamed_format(suffix: str) -> str:
+    """Text without a suffix is text."""
     if suffix in CONVERTIBLE:
         raise unsupported(*CONVERTIBLE[suffix])
     if suffix:
@@ -140,11 +141,13 @@ def _archive_format(data: bytes, suffix: str, named: str) -> str:
     raise unknown_format(suffix or ".zip")
 
 
-def _ole_refusal(data: bytes, suffix: str, named: str) -> Exception:
+def _compound_format(data: bytes, named: str) -> str:
     """The compound files of old office programs; new ones put their encrypted documents into them as well."""
     if _ENCRYPTED_PACKAGE in data:
-        return encrypted(_NAMES.get(named, "Office"))
-    legacy = {"docx": ".doc", "xlsx": ".xls", "pptx": ".ppt"}.get(named, suffix)
-    if legacy in CONVERTIBLE:
-        return unsupported(*CONVERTIBLE[legacy])
-    return unsupported("Office 97-2003", ".docx / .xlsx / .pptx")
+        return "encrypted"
+    found = legacy_format(data)
+    if found:
+        return found
+    if named in _NAMES or named in LEGACY:
+        raise damaged(_NAMES.get(named) or LEGACY[named][0])
+    raise unsupported("Office 97-2003", ".docx / .xlsx / .pptx")

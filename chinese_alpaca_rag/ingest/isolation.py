@@ -78,6 +78,11 @@ class ParserProcess:
         with self._guard:
             self._stop()
 
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether ``abandon`` was called."""
+        return self._abandoned
+
     def abandon(self) -> None:
         """End the child in the middle of its file, from another thread; this object is of no use afterwards."""
         self._abandoned = True

@@ -16,6 +16,13 @@ MOST_WORKERS = 4
 class Parsing(Protocol):
     """What parses a file away from this process."""
 
+    limits: ParserLimits
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the work is to end in the middle of a file."""
+        ...
+
     def parse(
         self, data: bytes, format_name: str, name: str, *, encoding: str | None = None, password: str | None = None
     ) -> ParsedDocument:
@@ -28,7 +35,8 @@ class ParserPool:
 
     def __init__(self, workers: int, limits: ParserLimits | None = None) -> None:
         self.workers = workers
-        self._all = [ParserProcess(limits) for _ in range(workers)]
+        self.limits = limits or ParserLimits()
+        self._all = [ParserProcess(self.limits) for _ in range(workers)]
         # The one used last is taken first, so that few files start few processes.
         self._idle: queue.LifoQueue[ParserProcess] = queue.LifoQueue()
         for parser in reversed(self._all):
@@ -49,6 +57,11 @@ class ParserPool:
             return parser.parse(data, format_name, name, encoding=encoding, password=password)
         finally:
             self._idle.put(parser)
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether ``abandon`` was called."""
+        return self._all[0].is_abandoned
 
     def abandon(self) -> None:
         """End every process at once, whatever it is doing; what waits for one is refused."""

@@ -7,6 +7,7 @@ starting other programs.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import signal
@@ -40,6 +41,7 @@ def main() -> None:
             task, data = read_frame(tasks)
         except EOFError:
             return
+        _limit_processor(task["seconds"])
         # Should the parent be gone and the parser hang, this ends the process even inside native code.
         faulthandler.dump_traceback_later(task["seconds"] + 30.0, exit=True)
         answer = _answer(task, data)
@@ -74,23 +76,40 @@ def _parse(task: dict[str, Any], data: bytes) -> ParsedDocument:
 def _confine(memory: int) -> None:
     """Give up rights; each measure where the system has it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        import resource
-    except ImportError:
-        pass
-    else:
-        for name, value in (("RLIMIT_CORE", 0), ("RLIMIT_AS", memory)):
-            _, hard = resource.getrlimit(getattr(resource, name))
-            limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            try:
-                resource.setrlimit(getattr(resource, name), (limit, limit))
-            except (OSError, ValueError):
-                continue  # macOS knows the limit of address space but does not set it
-    _leave_network()
+    limit_resources(memory)
+    leave_network()
     sys.addaudithook(_forbid)
 
 
-def _leave_network() -> None:
+def limit_resources(memory: int) -> None:
+    """No core dumps, and at most ``memory`` bytes of address space, where the system can say so."""
+    try:
+        import resource
+    except ImportError:
+        return
+    for name, value in (("RLIMIT_CORE", 0), ("RLIMIT_AS", memory)):
+        _, hard = resource.getrlimit(getattr(resource, name))
+        limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        try:
+            resource.setrlimit(getattr(resource, name), (limit, limit))
+        except (OSError, ValueError):
+            continue  # macOS knows the limit of address space but does not set it
+
+
+def _limit_processor(seconds: float) -> None:
+    """At most so many more seconds of processor time; the system ends a process that takes more."""
+    try:
+        import resource
+    except ImportError:
+        return
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    limit = int(usage.ru_utime + usage.ru_stime + seconds) + 1
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
+
+
+def leave_network() -> None:
     """On Linux, move into a network of its own with nobody in it, which holds native code as well.
 
     Where the system does not allow that to an ordinary user, the audit hook alone stands guard.

@@ -46,6 +46,11 @@ class Parser:
 
 
 _ROWS = (
+    # LibreOffice converts these before the parser of the new format reads them.
+    Parser("doc", "word", "read_word", "Word"),
+    Parser("xls", "sheets", "read_sheets", "Excel"),
+    Parser("ppt", "slides", "read_slides", "PowerPoint"),
+    Parser("encrypted", "encrypted_office", "read_encrypted", "Office", takes_password=True),
     Parser("text", "plain_text", "read_text", "TXT", takes_encoding=True, plain=True),
     Parser("markdown", "plain_text", "read_markdown", "Markdown", takes_encoding=True, plain=True),
     Parser("csv", "plain_text", "read_csv", "CSV", takes_encoding=True, plain=True),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+from dataclasses import replace
 from functools import cache
 from pathlib import Path, PurePath
 
 from chinese_alpaca_rag.ingest.formats import SUFFIXES, detect_format
 from chinese_alpaca_rag.ingest.isolation import ParserProcess
+from chinese_alpaca_rag.ingest.legacy import LEGACY, converted
 from chinese_alpaca_rag.ingest.parser_pool import Parsing
 from chinese_alpaca_rag.ingest.parsers import PARSERS
 from chinese_alpaca_rag.ingest.refusals import empty_file, too_large, unreadable
@@ -61,4 +63,10 @@ def read_bytes(
     name = PurePath(filename).stem
     if PARSERS[format_name].plain:
         return PARSERS[format_name].read(data, name, encoding=encoding, password=password)
-    return (parser or shared_parser()).parse(data, format_name, name, encoding=encoding, password=password)
+    parsing = parser or shared_parser()
+    if format_name in LEGACY:
+        _, target = LEGACY[format_name]
+        seconds = parsing.limits.seconds_for(len(data))
+        data = converted(data, format_name, seconds, lambda: parsing.is_abandoned)
+        return replace(parsing.parse(data, target, name), format=format_name)
+    return parsing.parse(data, format_name, name, encoding=encoding, password=password)

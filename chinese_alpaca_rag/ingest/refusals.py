@@ -5,7 +5,7 @@ from __future__ import annotations
 from chinese_alpaca_rag.errors import DocumentRefusedError
 from chinese_alpaca_rag.language import Words
 
-_OPENED_BY_PASSWORD = frozenset(("PDF",))
+_OPENED_BY_PASSWORD = frozenset(("PDF", "Office"))
 
 
 def damaged(format_name: str, detail: str = "") -> DocumentRefusedError:
