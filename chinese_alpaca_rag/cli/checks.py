@@ -20,6 +20,7 @@ from chinese_alpaca_rag.cli.places import shown_path
 from chinese_alpaca_rag.cli.text import counted
 from chinese_alpaca_rag.cli.version import kit_version
 from chinese_alpaca_rag.errors import AlpacaRagError, LibraryNotFoundError, MissingExtraError
+from chinese_alpaca_rag.ingest.legacy import office_program
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.offline import ALLOW_TRACING, tracing_allowed
 from chinese_alpaca_rag.settings import Settings
@@ -45,6 +46,7 @@ def every_check(settings: Settings) -> Iterator[Check]:
     yield check_packages()
     for extra, packages in EXTRAS.items():
         yield check_extra(extra, packages)
+    yield check_libreoffice()
     yield check_settings(settings)
     yield check_library(settings)
     yield check_models_folder(settings)
@@ -97,6 +99,16 @@ def check_extra(extra: str, packages: tuple[str, ...]) -> Check:
     detail = Words(zh=f"未安装：{', '.join(missing)}", en=f"not installed: {', '.join(missing)}")
     hint = Words(zh=f"用于{purpose.zh}：{command}", en=f"For {purpose.en}: {command}")
     return Check(f"extra-{extra}", label, "hint", detail, hint)
+
+
+def check_libreoffice() -> Check:
+    """Whether Office files of 1997 to 2003 can be read."""
+    program, label = office_program(), same("LibreOffice")
+    if program is not None:
+        return Check("libreoffice", label, "ok", same(program))
+    detail = Words(zh="没有安装", en="not installed")
+    hint = Words(zh="只有 .doc、.xls、.ppt 需要它。", en="Only .doc, .xls and .ppt files need it.")
+    return Check("libreoffice", label, "hint", detail, hint)
 
 
 def check_settings(settings: Settings) -> Check:
