@@ -27,6 +27,7 @@ from chinese_alpaca_rag.settings import Settings
 
 _PURPOSES = {
     "office": Words(zh="读 Word、Excel、PowerPoint", en="Word, Excel and PowerPoint"),
+    "ocr": Words(zh="读扫描的 PDF", en="scanned PDF files"),
     "endpoint": Words(
         zh="服务器上的模型、约束生成和 Llama-3", en="models at a server, constrained generation and Llama-3"
     ),

@@ -24,6 +24,7 @@ REQUIRED = (
 )
 EXTRAS: dict[str, tuple[str, ...]] = {
     "office": ("unstructured", "msoffcrypto-tool"),
+    "ocr": ("rapidocr", "onnxruntime"),
     "endpoint": ("llguidance", "jsonschema", "tokenizers"),
     "gguf": ("llama-cpp-python",),
     "hf": ("transformers", "torch", "safetensors", "accelerate", "peft"),
