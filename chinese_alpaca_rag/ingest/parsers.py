@@ -66,7 +66,7 @@ _ROWS = (
     Parser("xml", "xml_text", "read_xml", "XML", takes_encoding=True),
     Parser("msg", "outlook", "read_outlook", "Outlook"),
     Parser("html", "markup", "read_html", "HTML", takes_encoding=True),
-    Parser("pdf", "pdf", "read_pdf", "PDF", takes_password=True),
+    Parser("pdf", "pdf", "read_pdf", "PDF", version=2, takes_password=True),
     Parser("docx", "word", "read_word", "Word"),
     Parser("xlsx", "sheets", "read_sheets", "Excel"),
     Parser("pptx", "slides", "read_slides", "PowerPoint"),

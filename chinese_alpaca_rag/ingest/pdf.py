@@ -1,18 +1,23 @@
 """PDF: the text layer, page by page, through PDFium.
 
 A PDF knows glyphs at places, not paragraphs: :mod:`~chinese_alpaca_rag.ingest.pdf_lines` puts the lines
-together. Pages that show something but hold no text (scans) are named in the document's ``missing``.
+together, and :mod:`~chinese_alpaca_rag.ingest.running_heads` leaves out what runs through all pages. Pages that
+show something but hold no text (scans) are named in the document's ``missing``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import contextlib
+import ctypes
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from chinese_alpaca_rag.errors import DocumentRefusedError
-from chinese_alpaca_rag.ingest.cleaning import clean_page
-from chinese_alpaca_rag.ingest.pdf_lines import page_paragraphs, read_lines
+from chinese_alpaca_rag.ingest.cleaning import clean_page, visible
+from chinese_alpaca_rag.ingest.pdf_lines import Line, page_paragraphs, read_lines
 from chinese_alpaca_rag.ingest.refusals import damaged, encrypted, too_large, without_text
+from chinese_alpaca_rag.ingest.running_heads import RunningHead, without_running_heads
 from chinese_alpaca_rag.ingest.titles import own_title
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.library.records import Page, ParsedDocument
@@ -20,14 +25,31 @@ from chinese_alpaca_rag.library.records import Page, ParsedDocument
 _MOST_PAGES = 20_000
 _PICTURE = 0.05  # part of the page's area
 _OUTLINES = 100
+_LABEL = 256  # bytes
+_MEANINGLESS = re.compile("[\ufffd\ue000-\uf8ff]")
 
 
 def read_pdf(data: bytes, name: str, *, password: str | None = None) -> ParsedDocument:
     """A PDF file, one :class:`Page` for each of its pages, whether they hold text or not.
 
-    DocumentRefusedError when a password is needed, when the file is damaged beyond reading, and when no page
-    holds text.
+    Headers, footers and page numbers are left out; :func:`removed_heads` tells them. DocumentRefusedError when a
+    password is needed, when the file is damaged beyond reading, and when no page holds text.
     """
+    with _opened(data, password) as pdf:
+        return _document(pdf, name)
+
+
+def removed_heads(data: bytes, *, password: str | None = None) -> tuple[RunningHead, ...]:
+    """The headers, footers and page numbers that :func:`read_pdf` leaves out of a file, page by page.
+
+    DocumentRefusedError as there.
+    """
+    with _opened(data, password) as pdf:
+        return without_running_heads(_read_pages(pdf).lines)[1]
+
+
+@contextlib.contextmanager
+def _opened(data: bytes, password: str | None) -> Iterator[Any]:
     import pypdfium2
 
     if b"%PDF-" not in data[:1024]:
@@ -39,41 +61,60 @@ def read_pdf(data: bytes, name: str, *, password: str | None = None) -> ParsedDo
     try:
         if len(pdf) > _MOST_PAGES:
             raise too_large(Words(zh="页数", en="The number of pages"), len(pdf), _MOST_PAGES)
-        return _read_pages(pdf, name)
+        _show_forms(pdf)
+        yield pdf
     finally:
         pdf.close()
 
 
-def _read_pages(pdf: Any, name: str) -> ParsedDocument:
+class _Pages(NamedTuple):
+    """What was read of a PDF's pages: their lines and labels, and the numbers of those that lack something."""
+
+    lines: list[Sequence[Line]]
+    labels: list[str]
+    scanned: list[int]
+    unreadable: list[int]
+    broken: list[int]
+    fontless: list[int]
+
+
+def _read_pages(pdf: Any) -> _Pages:
     import pypdfium2
 
-    _show_forms(pdf)
-    pages: list[Page] = []
-    scanned: list[int] = []
-    unreadable: list[int] = []
-    broken: list[int] = []
-    fontless: list[int] = []
+    read = _Pages([], [], [], [], [], [])
     for index in range(len(pdf)):
         number = index + 1
+        lines: Sequence[Line] = ()
         try:
-            text, is_scan, is_fontless = _read_page(pdf, index)
+            lines, text, is_scan, is_fontless = _read_page(pdf, index)
         except pypdfium2.PdfiumError:
-            broken.append(number)
+            read.broken.append(number)
             text, is_scan, is_fontless = "", False, False
         if is_fontless:
-            fontless.append(number)
+            read.fontless.append(number)
         if is_scan:
-            scanned.append(number)
+            read.scanned.append(number)
         elif text and _is_garbage(text):
-            unreadable.append(number)
+            read.unreadable.append(number)
             text = ""
-        label = pdf.get_page_label(index) or ""
-        pages.append(Page(number, text, label if label != str(number) else ""))
-    missing = _missing(scanned, unreadable, broken, fontless, len(pages))
-    if not any(page.text for page in pages):
-        raise _no_text(len(pages), missing)
+        label = _label(pdf, index)
+        read.lines.append(lines if text else ())
+        read.labels.append(label if label != str(number) else "")
+    return read
+
+
+def _document(pdf: Any, name: str) -> ParsedDocument:
+    read = _read_pages(pdf)
+    missing = _missing(read.scanned, read.unreadable, read.broken, read.fontless, len(read.lines))
+    if not any(read.lines):
+        raise _no_text(len(read.lines), missing)
+    bodies, _ = without_running_heads(read.lines)
+    pages = tuple(
+        Page(number, clean_page(page_paragraphs(lines)), label)
+        for number, (lines, label) in enumerate(zip(bodies, read.labels, strict=True), 1)
+    )
     title = own_title(pdf.get_metadata_value("Title")) or name
-    return ParsedDocument(format="pdf", title=title, pages=tuple(pages), page_kind="page", missing=_left_out(missing))
+    return ParsedDocument(format="pdf", title=title, pages=pages, page_kind="page", missing=_left_out(missing))
 
 
 def _show_forms(pdf: Any) -> None:
@@ -87,9 +128,9 @@ def _show_forms(pdf: Any) -> None:
         return
 
 
-def _read_page(pdf: Any, index: int) -> tuple[str, bool, bool]:
-    """The text of one page; whether it shows something that may be text without holding any; whether text is lost
-    for want of a font.
+def _read_page(pdf: Any, index: int) -> tuple[Sequence[Line], str, bool, bool]:
+    """The lines of one page; their text, as far as it is visible; whether the page shows something that may be text
+    without holding any; whether text is lost for want of a font.
     """
     from pypdfium2 import raw
 
@@ -102,13 +143,25 @@ def _read_page(pdf: Any, index: int) -> tuple[str, bool, bool]:
             page = pdf[index]
         textpage = page.get_textpage()
         try:
-            text = clean_page(page_paragraphs(read_lines(textpage)))
+            lines = read_lines(textpage)
         finally:
             textpage.close()
+        text = visible("\n".join([line.text for line in lines])).strip("\n")
         is_fontless = _lacks_font(page, text)
-        return text, not text and not is_fontless and _may_picture_text(page), is_fontless
+        return lines, text, not text and not is_fontless and _may_picture_text(page), is_fontless
     finally:
         page.close()
+
+
+def _label(pdf: Any, index: int) -> str:
+    """What the document itself calls the page: "iv", "A-3"."""
+    from pypdfium2 import raw
+
+    label = ctypes.create_string_buffer(_LABEL)
+    length = raw.FPDF_GetPageLabel(pdf, index, label, _LABEL)
+    if length > _LABEL:
+        return str(pdf.get_page_label(index))
+    return label.raw[: max(0, length - 2)].decode("utf-16-le", "ignore")
 
 
 def _lacks_font(page: Any, text: str) -> bool:
@@ -147,9 +200,8 @@ def _may_picture_text(page: Any) -> bool:
 
 def _is_garbage(text: str) -> bool:
     """Whether the fonts do not say what their glyphs mean, so that the text is not the one that is seen."""
-    letters = [character for character in text if not character.isspace()]
-    wrong = sum(character == "\ufffd" or "\ue000" <= character <= "\uf8ff" for character in letters)
-    return wrong > 0.5 * len(letters)
+    wrong = len(_MEANINGLESS.findall(text))
+    return wrong > 0 and wrong > 0.5 * len("".join(text.split()))
 
 
 def _unopened(detail: str) -> DocumentRefusedError:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from chinese_alpaca_rag.errors import DocumentRefusedError
-from chinese_alpaca_rag.ingest.pdf import number_ranges, read_pdf
+from chinese_alpaca_rag.ingest.pdf import number_ranges, read_pdf, removed_heads
 from chinese_alpaca_rag.ingest.reading import read_document
 from tests.ingest.office_files import lines, pdf_file, picture
 from tests.shared_data import ROOT
@@ -160,3 +160,39 @@ def test_a_numbered_heading_of_the_examples_stands_on_its_own_line() -> None:
     shown = [line for page in report.pages for line in page.text.splitlines()]
     assert "4.2 2024年上市的新产品" in shown
     assert "3.5 现金、应收与存货" in shown
+
+
+def test_headers_and_page_numbers_are_left_out_and_told() -> None:
+    def drawn(number: int) -> Any:
+        def draw(canvas: Any) -> None:
+            lines(f"{'甲乙丙丁'[number]}部门的规定。", f"{'甲乙丙丁'[number]}部门的附则。")(canvas)
+            canvas.drawString(72, 810, "员工手册")
+            canvas.drawString(290, 30, f"第 {number + 1} 页")
+
+        return draw
+
+    data = pdf_file([drawn(number) for number in range(4)])
+    assert [page.text for page in read_pdf(data, "x").pages] == [
+        f"{part}部门的规定。\n{part}部门的附则。" for part in "甲乙丙丁"
+    ]
+    assert [head.page for head in removed_heads(data)] == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert {head.text for head in removed_heads(data)} >= {"员工手册", "第 4 页"}
+    assert removed_heads(pdf_file([drawn(0), drawn(1)])) == ()
+
+
+def test_a_page_of_very_many_lines_is_read_in_time() -> None:
+    def draw(canvas: Any) -> None:
+        canvas.setFont("Helvetica", 1)
+        for number in range(6_000):
+            canvas.drawString(20 + 5 * (number % 100), 820 - 13 * (number // 100), f"n{number}")
+
+    assert "n5999" in read_pdf(pdf_file([draw]), "x").pages[0].text
+
+
+@pytest.mark.parametrize("name", ["HG-G200网关用户手册.pdf", "年度报告.pdf"])
+def test_the_examples_lose_their_running_heads_and_nothing_else(name: str) -> None:
+    path = ROOT / "examples" / "documents" / name
+    report = read_document(path)
+    heads = removed_heads(path.read_bytes())
+    assert len(heads) == 2 * (len(report.pages) - 1)
+    assert all("常州禾观传感技术有限公司\t" in head.text or f"第{head.page}页" in head.text for head in heads)
