@@ -58,21 +58,26 @@ def can_recognise() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in _PACKAGES)
 
 
-def recognised_page(page: Any) -> str:
-    """The text that a PDFium page shows as a picture; "" where it shows none that can be read."""
+def recognised_page(page: Any) -> tuple[str, float]:
+    """The text that a PDFium page shows as a picture, and how sure its characters are, between 0 and 1.
+
+    "" and 1.0 where it shows none that can be read.
+    """
     width, height = page.get_size()
     scale = _DOTS_AN_INCH / 72
     scale = min(scale, (_MOST_PIXELS / max(1.0, width * height)) ** 0.5)
-    picture = page.render(scale=scale, draw_annots=True).to_numpy()
+    picture = page.render(scale=scale, may_draw_forms=True).to_numpy()
     result = _engine()(picture)
     if result is None or result.txts is None or result.boxes is None:
-        return ""
-    boxes = [
-        Box(text.strip(), *_edges(corners, scale, height))
+        return "", 1.0
+    found = [
+        (Box(text.strip(), *_edges(corners, scale, height)), float(score))
         for text, corners, score in zip(result.txts, result.boxes, result.scores or (), strict=True)
         if score >= _LEAST_SCORE and text.strip()
     ]
-    return boxes_text(boxes)
+    length = sum(len(box.text) for box, _ in found)
+    sure = sum(len(box.text) * score for box, score in found) / length if length else 1.0
+    return boxes_text([box for box, _ in found]), sure
 
 
 def boxes_text(boxes: Sequence[Box]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+from collections.abc import Sequence
 from typing import Protocol
 
 from chinese_alpaca_rag.ingest.isolation import ParserLimits, ParserProcess
@@ -24,7 +25,14 @@ class Parsing(Protocol):
         ...
 
     def parse(
-        self, data: bytes, format_name: str, name: str, *, encoding: str | None = None, password: str | None = None
+        self,
+        data: bytes,
+        format_name: str,
+        name: str,
+        *,
+        encoding: str | None = None,
+        password: str | None = None,
+        pages: Sequence[int] = (),
     ) -> ParsedDocument:
         """``data`` as a document of ``format_name``; DocumentRefusedError for whatever goes wrong with it."""
         ...
@@ -49,12 +57,19 @@ class ParserPool:
         self.close()
 
     def parse(
-        self, data: bytes, format_name: str, name: str, *, encoding: str | None = None, password: str | None = None
+        self,
+        data: bytes,
+        format_name: str,
+        name: str,
+        *,
+        encoding: str | None = None,
+        password: str | None = None,
+        pages: Sequence[int] = (),
     ) -> ParsedDocument:
         """As :meth:`ParserProcess.parse`, in the next process that is free."""
         parser = self._idle.get()
         try:
-            return parser.parse(data, format_name, name, encoding=encoding, password=password)
+            return parser.parse(data, format_name, name, encoding=encoding, password=password, pages=pages)
         finally:
             self._idle.put(parser)
 

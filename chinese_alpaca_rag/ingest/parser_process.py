@@ -70,7 +70,7 @@ def _answer(task: dict[str, Any], data: bytes) -> dict[str, Any]:
 
 def _parse(task: dict[str, Any], data: bytes) -> ParsedDocument:
     parser = PARSERS[task["format"]]
-    return parser.read(data, task["name"], encoding=task["encoding"], password=task["password"])
+    return parser.read(data, task["name"], encoding=task["encoding"], password=task["password"], pages=task["pages"])
 
 
 def _confine(memory: int) -> None:

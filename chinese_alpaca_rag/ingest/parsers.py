@@ -6,7 +6,7 @@ DocumentRefusedError for what it cannot read. All but the plain ones run in a ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
@@ -20,7 +20,8 @@ class Parser:
     """One format's parser: ``module`` (of this package) and ``function``, and what it takes beside bytes and name.
 
     ``version`` is raised whenever the parser gives another text for the same file, so that libraries read those
-    files again. ``label`` names the format to people; ``plain`` parsers are simple enough to run in this process.
+    files again. ``label`` names the format to people; ``plain`` parsers are simple enough to run in this process;
+    ``internal`` ones are no format of a file's but a step of reading one.
     """
 
     format: str
@@ -30,10 +31,14 @@ class Parser:
     version: int = 1
     takes_encoding: bool = False
     takes_password: bool = False
+    takes_pages: bool = False
     plain: bool = False
+    internal: bool = False
 
-    def read(self, data: bytes, name: str, *, encoding: str | None, password: str | None) -> ParsedDocument:
-        """Parse here, in this process."""
+    def read(
+        self, data: bytes, name: str, *, encoding: str | None, password: str | None, pages: Sequence[int] = ()
+    ) -> ParsedDocument:
+        """Parse here, in this process; ``pages`` are the numbers of those wanted, where the parser takes them."""
         function: Callable[..., ParsedDocument] = getattr(
             import_module(f"chinese_alpaca_rag.ingest.{self.module}"), self.function
         )
@@ -42,6 +47,8 @@ class Parser:
             options["encoding"] = encoding
         if self.takes_password:
             options["password"] = password
+        if self.takes_pages:
+            options["pages"] = tuple(pages)
         return function(data, name, **options)
 
 
@@ -50,7 +57,9 @@ _ROWS = (
     Parser("doc", "word", "read_word", "Word"),
     Parser("xls", "sheets", "read_sheets", "Excel"),
     Parser("ppt", "slides", "read_slides", "PowerPoint"),
-    Parser("encrypted", "encrypted_office", "read_encrypted", "Office", takes_password=True),
+    Parser("encrypted", "encrypted_office", "read_encrypted", "Office", takes_password=True, internal=True),
+    Parser("pdf-with-pictures", "pdf", "read_pictured_pdf", "PDF", takes_password=True, internal=True),
+    Parser("scans", "scans", "read_scans", "PDF", takes_password=True, takes_pages=True, internal=True),
     Parser("text", "plain_text", "read_text", "TXT", takes_encoding=True, plain=True),
     Parser("markdown", "plain_text", "read_markdown", "Markdown", takes_encoding=True, plain=True),
     Parser("csv", "plain_text", "read_csv", "CSV", takes_encoding=True, plain=True),

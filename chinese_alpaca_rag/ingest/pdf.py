@@ -35,8 +35,17 @@ def read_pdf(data: bytes, name: str, *, password: str | None = None) -> ParsedDo
     Headers, footers and page numbers are left out; :func:`removed_heads` tells them. DocumentRefusedError when a
     password is needed, when the file is damaged beyond reading, and when no page holds text.
     """
-    with _opened(data, password) as pdf:
+    with opened_pdf(data, password) as pdf:
         return _document(pdf, name)
+
+
+def read_pictured_pdf(data: bytes, name: str, *, password: str | None = None) -> ParsedDocument:
+    """The same, with the numbers of the pages whose pictures are still to be read in ``pictures``.
+
+    These pages are not named as missing, and a document may hold nothing else.
+    """
+    with opened_pdf(data, password) as pdf:
+        return _document(pdf, name, with_pictures=True)
 
 
 def removed_heads(data: bytes, *, password: str | None = None) -> tuple[RunningHead, ...]:
@@ -44,12 +53,13 @@ def removed_heads(data: bytes, *, password: str | None = None) -> tuple[RunningH
 
     DocumentRefusedError as there.
     """
-    with _opened(data, password) as pdf:
+    with opened_pdf(data, password) as pdf:
         return without_running_heads(_read_pages(pdf).lines)[1]
 
 
 @contextlib.contextmanager
-def _opened(data: bytes, password: str | None) -> Iterator[Any]:
+def opened_pdf(data: bytes, password: str | None) -> Iterator[Any]:
+    """PDFium's document; DocumentRefusedError where it cannot be opened."""
     import pypdfium2
 
     if b"%PDF-" not in data[:1024]:
@@ -103,10 +113,13 @@ def _read_pages(pdf: Any) -> _Pages:
     return read
 
 
-def _document(pdf: Any, name: str) -> ParsedDocument:
+def _document(pdf: Any, name: str, *, with_pictures: bool = False) -> ParsedDocument:
     read = _read_pages(pdf)
+    pictures = sorted({*read.scanned, *read.unreadable, *read.fontless}) if with_pictures else []
+    if with_pictures:
+        read = read._replace(scanned=[], unreadable=[], fontless=[])
     missing = _missing(read.scanned, read.unreadable, read.broken, read.fontless, len(read.lines))
-    if not any(read.lines):
+    if not any(read.lines) and not pictures:
         raise _no_text(len(read.lines), missing)
     bodies, _ = without_running_heads(read.lines)
     pages = tuple(
@@ -114,7 +127,9 @@ def _document(pdf: Any, name: str) -> ParsedDocument:
         for number, (lines, label) in enumerate(zip(bodies, read.labels, strict=True), 1)
     )
     title = own_title(pdf.get_metadata_value("Title")) or name
-    return ParsedDocument(format="pdf", title=title, pages=pages, page_kind="page", missing=_left_out(missing))
+    return ParsedDocument(
+        format="pdf", title=title, pages=pages, page_kind="page", missing=_left_out(missing), pictures=tuple(pictures)
+    )
 
 
 def _show_forms(pdf: Any) -> None:

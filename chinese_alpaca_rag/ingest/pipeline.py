@@ -20,6 +20,7 @@ from typing import Literal
 from chinese_alpaca_rag.errors import DocumentRefusedError, MissingExtraError, NoDocumentsError
 from chinese_alpaca_rag.ingest.decoding import codec_name
 from chinese_alpaca_rag.ingest.discovery import absolute_path, find_documents
+from chinese_alpaca_rag.ingest.ocr import OCR_VERSION, can_recognise
 from chinese_alpaca_rag.ingest.parser_pool import ParserPool, default_workers
 from chinese_alpaca_rag.ingest.reading import LARGEST_FILE, PARSERS, read_bytes
 from chinese_alpaca_rag.ingest.refusals import too_large, unreadable, unsettled
@@ -37,6 +38,8 @@ FileStatus = Literal["added", "updated", "unchanged", "moved", "duplicate", "rem
 _REMOVED_AT_ONCE = 100
 # A file that was written so shortly before it was read may have been written again without a new time.
 _UNSETTLED_NS = 2_000_000_000
+# What a library notes beside a PDF that was read where pictures can be read.
+_WITH_OCR = f" ocr-{OCR_VERSION}"
 # A file that is being written is read again so many times, so many seconds apart.
 _READINGS = 4
 _READING_PAUSE = 0.25
@@ -67,7 +70,8 @@ OutcomeCallback = Callable[[FileOutcome, int, int], None]
 def parser_version(format_name: str) -> str:
     """What a library notes beside a file, so that files are read again once a better parser or splitter is there."""
     parser = PARSERS.get(format_name)
-    return f"{format_name}-{parser.version if parser else 0} split-{SPLITTER_VERSION}"
+    ocr = _WITH_OCR if format_name == "pdf" and can_recognise() else ""
+    return f"{format_name}-{parser.version if parser else 0} split-{SPLITTER_VERSION}{ocr}"
 
 
 def ingest_paths(
@@ -287,9 +291,12 @@ class _Ingestion:
 
     def _is_current(self, record: FileRecord) -> bool:
         """Whether the stored text is what reading the same bytes would give now."""
-        if self._encoding is not None and record.encoding and codec_name(record.encoding) != self._encoding:
+        takes_encoding = record.format in PARSERS and PARSERS[record.format].takes_encoding
+        if self._encoding is not None and takes_encoding and codec_name(record.encoding) != self._encoding:
             return False
-        return record.parser == parser_version(record.format)
+        if record.format == "pdf" and record.missing and parser_version("pdf") != record.parser:
+            return False  # its pictures can be read now
+        return record.parser.removesuffix(_WITH_OCR) == parser_version(record.format).removesuffix(_WITH_OCR)
 
     def _twin(self, task: _Task) -> FileRecord | None:
         """A file with the same bytes under another path: one that is gone from disk, if any, as this may be it."""

@@ -10,9 +10,11 @@ from pathlib import Path, PurePath
 from chinese_alpaca_rag.ingest.formats import SUFFIXES, detect_format
 from chinese_alpaca_rag.ingest.isolation import ParserProcess
 from chinese_alpaca_rag.ingest.legacy import LEGACY, converted
+from chinese_alpaca_rag.ingest.ocr import can_recognise
 from chinese_alpaca_rag.ingest.parser_pool import Parsing
 from chinese_alpaca_rag.ingest.parsers import PARSERS
 from chinese_alpaca_rag.ingest.refusals import empty_file, too_large, unreadable
+from chinese_alpaca_rag.ingest.scans import read_with_scans
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.library.records import ParsedDocument
 
@@ -69,4 +71,6 @@ def read_bytes(
         seconds = parsing.limits.seconds_for(len(data))
         data = converted(data, format_name, seconds, lambda: parsing.is_abandoned)
         return replace(parsing.parse(data, target, name), format=format_name)
+    if format_name == "pdf" and can_recognise():
+        return read_with_scans(parsing, data, name, password=password)
     return parsing.parse(data, format_name, name, encoding=encoding, password=password)

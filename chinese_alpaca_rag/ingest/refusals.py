@@ -37,8 +37,8 @@ def without_text(detail: Words | None = None) -> DocumentRefusedError:
     return DocumentRefusedError(
         Words(zh=f"文件里没有文字{zh}。", en=f"The file holds no text{en}."),
         hint=Words(
-            zh="如果内容是图片，请先做文字识别（OCR），再加入识别后的文件。",
-            en="If its content is pictures, run OCR on it first and add the result.",
+            zh="如果内容是图片，需要文字识别（OCR）。扫描的 PDF 可以直接读：pip install 'chinese-alpaca-rag[ocr]'",
+            en="Pictures need OCR: for scanned PDF files, pip install 'chinese-alpaca-rag[ocr]' and read them again.",
         ),
     )
 

@@ -41,7 +41,8 @@ class ParsedDocument:
 
     ``title`` is the document's own or else the file's name without its suffix. ``encoding`` is empty
     for formats that carry their own; ``confidence`` is how sure it is, between 0 and 1. ``missing`` says, for a file
-    read only in part, what is not here; ``hidden`` what was left out because no reader sees it.
+    read only in part, what is not here; ``hidden`` what was left out because no reader sees it. ``pictures`` are the
+    numbers of pages that show something and hold no text, where they are still to be read.
     """
 
     format: str
@@ -52,6 +53,7 @@ class ParsedDocument:
     missing: str = ""
     confidence: float = 1.0
     hidden: str = ""
+    pictures: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,7 @@ def test_answers_are_data_and_nothing_else() -> None:
             "missing": "",
             "confidence": 1.0,
             "hidden": "",
+            "pictures": [],
         }
     }
     assert isolation._result(answer, 1, 1).format == "pdf"

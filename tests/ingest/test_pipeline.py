@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from chinese_alpaca_rag.errors import DocumentRefusedError, NoDocumentsError, WrongUsageError
-from chinese_alpaca_rag.ingest import pipeline
+from chinese_alpaca_rag.ingest import pipeline, reading
 from chinese_alpaca_rag.ingest.documents import DocumentFileLoader, load_documents
 from chinese_alpaca_rag.ingest.parsers import PARSERS
 from chinese_alpaca_rag.ingest.pipeline import FileOutcome, find_documents, ingest_paths
@@ -221,7 +221,11 @@ def test_refusals_are_outcomes_and_keep_what_was_there(folder: Path, library: Li
     assert library.page_text(str(folder / "a.txt"), 1) == SIMPLIFIED[0]
 
 
-def test_a_partial_file_says_what_is_missing_now_and_later(folder: Path, library: Library) -> None:
+def test_a_partial_file_says_what_is_missing_now_and_later(
+    folder: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (reading, pipeline):
+        monkeypatch.setattr(module, "can_recognise", lambda: False)
     write(folder / "scan.pdf", pdf_file([lines("第一页。"), picture]))
     outcome = next(one for one in ingest_paths([folder], library) if one.path.endswith("scan.pdf"))
     assert (outcome.status, outcome.pages, outcome.passages) == ("partial", 2, 1)
