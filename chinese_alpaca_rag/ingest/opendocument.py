@@ -44,6 +44,7 @@ _SKIPPED = frozenset(
 _HIDDEN = frozenset(("text:hidden-text", "text:hidden-paragraph"))
 _MOST_REPEATED = 50  # cells or rows that one element may stand for
 _MOST_SPACES = 100
+_VALUES = ("office:string-value", "office:value", "office:date-value", "office:time-value", "office:boolean-value")
 
 
 def opendocument_format(data: bytes) -> str:
@@ -87,7 +88,7 @@ def read_opendocument(data: bytes, name: str) -> ParsedDocument:
         raise without_text()
     return ParsedDocument(
         format=kind, title=own_title(title, reader.title) or name, pages=pages, page_kind=page_kind,
-        hidden=_told(reader.hidden_characters),
+        hidden=_told(reader.hidden_characters), missing=_shortened(reader.shortened),
     )  # fmt: skip
 
 
@@ -97,12 +98,24 @@ def _told(count: int) -> str:
     return str(Words(zh=f"隐藏文字 {count} 个字，没有收入", en=f"{count} hidden characters left out"))
 
 
+def _shortened(count: int) -> str:
+    if not count:
+        return ""
+    return str(
+        Words(
+            zh=f"没有收入：{count} 个重复的单元格或行（同样的内容只写 {_MOST_REPEATED} 次）。",
+            en=f"Left out: {count} repeated cells or rows (the same content is written {_MOST_REPEATED} times).",
+        )
+    )
+
+
 @dataclass
 class _Table:
     rows: list[list[str]] = field(default_factory=list)
     row: list[str] = field(default_factory=list)
     repeated: int = 1
     cell: list[str] = field(default_factory=list)
+    value: str = ""
     columns: int = 1
     header: int | None = None
 
@@ -123,6 +136,8 @@ class _Content:
     skipped: int = 0
     hiding: list[bool] = field(default_factory=list)
     page_name: str = ""
+    hides_paragraph: bool = False
+    shortened: int = 0
     sheets: bool = False
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
@@ -130,9 +145,11 @@ class _Content:
             self.skipped += 1
             return
         style = attributes.get("text:style-name") or attributes.get("table:style-name", "")
-        hides = tag in _HIDDEN or style in self.hidden_styles or attributes.get("table:visibility") == "collapse"
+        hides = style in self.hidden_styles or self._is_hidden(tag, attributes)
         self.hiding.append(hides or (bool(self.hiding) and self.hiding[-1]))
         if tag in ("text:p", "text:h"):
+            if self.line and self.levels and not self.line[-1].endswith(("（注：", "\n")):
+                self.line.append("\n")
             self.levels.append(_number(attributes, "text:outline-level", 1) if tag == "text:h" else 0)
         elif tag == "text:s":
             self.characters(" " * min(_number(attributes, "text:c", 1), _MOST_SPACES))
@@ -145,6 +162,15 @@ class _Content:
         else:
             self._structure(tag, attributes)
 
+    def _is_hidden(self, tag: str, attributes: dict[str, str]) -> bool:
+        if tag == "text:hidden-paragraph" and attributes.get("text:is-hidden", "true") != "false":
+            self.hides_paragraph = True  # it stands somewhere inside the paragraph that it hides
+        if tag in _HIDDEN:
+            return attributes.get("text:is-hidden", "true") != "false"
+        if tag == "text:section":
+            return attributes.get("text:display", "true") in ("none", "condition")
+        return attributes.get("table:visibility") == "collapse"
+
     def _structure(self, tag: str, attributes: dict[str, str]) -> None:
         if tag == "table:table":
             if not self.tables:
@@ -155,6 +181,7 @@ class _Content:
             self.tables[-1].repeated = _number(attributes, "table:number-rows-repeated", 1)
         elif tag in ("table:table-cell", "table:covered-table-cell") and self.tables:
             self.tables[-1].cell = []
+            self.tables[-1].value = next((attributes[key] for key in _VALUES if attributes.get(key)), "")
             self.tables[-1].columns = _number(attributes, "table:number-columns-repeated", 1)
         elif tag == "draw:page":
             self.page_name = attributes.get("draw:name", "")
@@ -171,29 +198,42 @@ class _Content:
         elif tag == "text:list":
             self.lists -= 1
         elif tag == "text:note":
+            while self.line and self.line[-1] == "\n":
+                self.line.pop()
             self.characters("）")
         elif tag in ("table:table-cell", "table:covered-table-cell") and self.tables:
             table = self.tables[-1]
-            text = " ".join(part for part in table.cell if part)
+            # What a program shows of a value is in paragraphs; other software may write the value alone.
+            hides = bool(self.hiding and self.hiding[-1])
+            text = " ".join(part for part in table.cell if part) or ("" if hides else table.value)
+            if text and table.columns > _MOST_REPEATED:
+                self.shortened += table.columns - _MOST_REPEATED
             table.row += [text] * (min(table.columns, _MOST_REPEATED) if text else min(table.columns, 1_000))
         elif tag == "table:table-row" and self.tables:
             table = self.tables[-1]
             while table.row and not table.row[-1]:
                 table.row.pop()
+            if table.row and table.repeated > _MOST_REPEATED:
+                self.shortened += table.repeated - _MOST_REPEATED
             table.rows += [table.row] * (min(table.repeated, _MOST_REPEATED) if table.row else 0)
         elif tag == "table:table-header-rows" and self.tables:
             self.tables[-1].header = len(self.tables[-1].rows)
         elif tag == "table:table" and self.tables:
             self._end_table()
         elif tag == "draw:page":
-            self.end_page(self.page_name)
+            self.end_page(self.page_name, blank=True)
 
     def _end_paragraph(self) -> None:
         level = self.levels.pop() if self.levels else 0
         if self.levels:  # inside another paragraph, as in a note or a frame
+            self.line.append("\n")
             return
         text = "".join(self.line).strip()
         self.line.clear()
+        if self.hides_paragraph:
+            self.hides_paragraph = False
+            self.hidden_characters += len("".join(text.split()))
+            return
         if self.tables:
             self.tables[-1].cell.append(" ".join(text.split("\n")))
         elif text and level:
@@ -209,13 +249,13 @@ class _Content:
             return
         self.add_line("", *table_lines(table.rows, header_rows=table.header), "")
         if self.sheets:
-            self.end_page(self.page_name)
+            self.end_page(self.page_name, blank=True)
 
     def add_line(self, *lines: str) -> None:
         self.lines += lines
 
-    def end_page(self, label: str) -> None:
-        if any(self.lines):
+    def end_page(self, label: str, *, blank: bool = False) -> None:
+        if blank or any(self.lines):
             self.pages.append((label, self.lines))
         self.lines = []
 
@@ -258,20 +298,27 @@ def _number(attributes: dict[str, str], name: str, default: int) -> int:
 
 
 def _hidden_styles(xml: bytes) -> frozenset[str]:
-    """The names of styles whose text is not shown."""
+    """The names of styles whose text, or whose sheet, is not shown."""
     found: set[str] = set()
     current = ""
 
     def start(name: str, attributes: dict[str, str]) -> None:
         nonlocal current
         tag = _prefixed(name)
+        known = {_prefixed(key): value for key, value in attributes.items()}
         if tag == "style:style":
-            current = next((value for key, value in attributes.items() if _prefixed(key) == "style:name"), "")
-        elif any(_prefixed(key) == "text:display" and value == "none" for key, value in attributes.items()):
+            current = known.get("style:name", "")
+        unseen = tag == "style:text-properties" and known.get("text:display") == "none"
+        if current and (unseen or (tag == "style:table-properties" and known.get("table:display") == "false")):
             found.add(current)
 
+    def end(name: str) -> None:
+        nonlocal current
+        if _prefixed(name) == "style:style":
+            current = ""
+
     parser = expat.ParserCreate(namespace_separator=" ")
-    parser.StartElementHandler = start
+    parser.StartElementHandler, parser.EndElementHandler = start, end
     try:
         parser.Parse(xml, True)
     except expat.ExpatError:

@@ -29,16 +29,18 @@ _CHARSETS = {
 _CODE_PAGES = {936: "gb18030", 950: "big5hkscs", 10000: "mac_roman", 65001: "utf-8", 708: "iso8859_6"}
 # Destinations whose content is not part of the text.
 _SKIPPED = frozenset(
-    b"fonttbl colortbl stylesheet listtable listoverridetable revtbl rsidtbl generator pict object objdata themedata "
+    b"fonttbl colortbl listtable listoverridetable revtbl rsidtbl generator pict object objdata themedata "
     b"colorschememapping latentstyles datastore xmlnstbl filetbl fldinst bkmkstart bkmkend author operator company "
     b"keywords comment doccomm subject category manager hlinkbase creatim revtim printim buptim datafield nonshppict "
-    b"atnid atnauthor atndate atnref pgptbl wgrffmtfilter pntext header footer headerl headerr headerf footerl "
-    b"footerr footerf xe tc private".split()
+    b"atnid atnauthor atndate atnref pgptbl wgrffmtfilter pntext xe tc private".split()
 )
+# What runs along the edges of all pages: each text of it is kept once, where it begins to apply.
+_MARGINS = frozenset(b"header headerl headerr headerf footer footerl footerr footerf".split())
 _CHARACTERS = {
     b"tab": "\t", b"line": "\n", b"emdash": "—", b"endash": "–", b"lquote": "‘", b"rquote": "’", b"ldblquote": "“",
     b"rdblquote": "”", b"bullet": "•", b"emspace": " ", b"enspace": " ", b"qmspace": " ",
 }  # fmt: skip
+_PAGE_NUMBER = re.compile(r"[\s\d/|·—–-]*|第?\s*\d*\s*页.*|page\s*\d*(\s*of\s*\d*)?", re.IGNORECASE)
 _PARAGRAPH = frozenset((b"par", b"sect", b"page", b"column"))
 
 
@@ -49,6 +51,8 @@ class _State:
     skipped: bool = False
     title: bool = False
     fonts: bool = False
+    styles: bool = False
+    margin: bool = False
     hidden: bool = False
     deleted: bool = False
     font: int = -1
@@ -105,7 +109,14 @@ class _Reader:
         self._skip = 0
         self._fonts: dict[int, str] = {}
         self._page = "cp1252"
+        self._default_font = -1
+        self._levels: dict[int, int] = {}  # styles that are headings
+        self._style = -1
+        self._margin: list[str] = []
+        self._margins: set[str] = set()
         self.undecoded = 0
+        self.is_cut = False
+        self.behind = 0
 
     def read(self) -> None:
         position = 0
@@ -117,6 +128,7 @@ class _Reader:
                 starred = self._word(word, number, starred=starred)
                 if word == b"bin" and number:
                     position += max(0, int(number))
+                    self.is_cut = self.is_cut or position > len(self._data)
             elif code is not None:
                 self._byte(int(code, 16))
             elif symbol is not None:
@@ -125,11 +137,13 @@ class _Reader:
             elif brace is not None:
                 starred = False
                 if not self._brace(brace):
+                    self.behind = len(self._data[position:].strip(b"\0\r\n \t}"))
                     return
             elif plain is not None:
                 for byte in plain:
                     self._byte(byte)
         self._flush()
+        self.is_cut = True  # the document's own group was never closed
 
     def _brace(self, brace: bytes) -> bool:
         """Open or close a group; False where the document's own group ends."""
@@ -140,8 +154,17 @@ class _Reader:
             self._stack.append(self._state)
             return True
         if self._stack:
-            self._state = self._stack.pop()
+            was_margin, self._state = self._state.margin, self._stack.pop()
+            if was_margin and not self._state.margin:
+                self._end_margin()
         return bool(self._stack)
+
+    def _end_margin(self) -> None:
+        text = " ".join("".join(self._margin).split())
+        self._margin.clear()
+        if text and text not in self._margins and not _PAGE_NUMBER.fullmatch(text):
+            self._margins.add(text)
+            self.text.lines.append(text)
 
     def _symbol(self, symbol: bytes) -> None:
         if symbol in b"\\{}":
@@ -158,7 +181,11 @@ class _Reader:
             self._unicode(value & 0xFFFF)
             return False
         self._flush()
-        if word in _SKIPPED or (starred and word not in (b"fldrslt", b"shptxt")):
+        if word == b"stylesheet":
+            self._state = replace(self._state, skipped=True, styles=True)
+        elif word in _MARGINS:
+            self._state = replace(self._state, margin=True)
+        elif word in _SKIPPED or (starred and word not in (b"fldrslt", b"shptxt")):
             self._state = replace(self._state, skipped=True, fonts=word == b"fonttbl")
         elif word in (b"title", b"info"):
             self._state = replace(self._state, skipped=word == b"info", title=word == b"title")
@@ -178,15 +205,21 @@ class _Reader:
             self._state = replace(state, font=value)
         elif word == b"fcharset" and value is not None and state.fonts:
             self._fonts[state.font] = _CHARSETS.get(value, "")
+        elif word == b"deff" and value is not None:
+            self._default_font = value
         elif word == b"ansicpg" and value is not None:
             self._page = _CODE_PAGES.get(value, f"cp{value}")
+        elif word == b"s" and value is not None and state.styles:
+            self._style = value
+        elif word == b"outlinelevel" and value is not None and state.styles:
+            self._levels[self._style] = value + 1
         elif word == b"v":
             self._state = replace(state, hidden=on)
         elif word == b"deleted":
             self._state = replace(state, deleted=on)
         elif word == b"plain":
             self._state = replace(state, hidden=False, font=-1)
-        elif not state.skipped:
+        elif not state.skipped and not state.margin:
             self._layout(word, value)
 
     def _layout(self, word: bytes, value: int | None) -> None:
@@ -198,11 +231,16 @@ class _Reader:
             self.text.end_cell()
         elif word in (b"row", b"nestrow"):
             self.text.end_row()
-        elif word == b"outlinelevel" and value is not None and 0 <= value <= 5:
-            self.text.level = value + 1
+        elif word == b"outlinelevel" and value is not None:
+            self.text.level = value + 1 if 0 <= value <= 5 else 0
+        elif word == b"s" and value is not None:
+            level = self._levels.get(value, 0)
+            self.text.level = level if level <= 6 else 0
 
     def _paragraph(self) -> None:
-        if not self._state.skipped:
+        if self._state.margin:
+            self._margin.append("\n")
+        elif not self._state.skipped:
             self.text.end_paragraph()
 
     def _byte(self, byte: int) -> None:
@@ -236,7 +274,8 @@ class _Reader:
         self._characters(data.decode("ascii") if data.isascii() else self._decoded(data))
 
     def _decoded(self, data: bytes) -> str:
-        for codec in dict.fromkeys((self._fonts.get(self._state.font, ""), self._page)):
+        font = self._state.font if self._state.font >= 0 else self._default_font
+        for codec in dict.fromkeys((self._fonts.get(font, ""), self._page)):
             try:
                 if codec:
                     return data.decode(codec)
@@ -252,11 +291,11 @@ class _Reader:
         elif state.hidden and not state.skipped:
             self.hidden += len(text.strip())
         elif not state.skipped and not state.deleted:
-            self.text.line.append(text)
+            (self._margin if state.margin else self.text.line).append(text)
 
 
 def read_rtf(data: bytes, name: str) -> ParsedDocument:
-    """An RTF file as one page; headers and footers are left out, hidden text too, which ``hidden`` tells."""
+    """An RTF file as one page; headers and footers once, hidden and deleted text not, which ``hidden`` tells."""
     if not data.lstrip()[:5].startswith(b"{\\rtf"):
         raise damaged("RTF")
     reader = _Reader(data.lstrip())
@@ -268,19 +307,30 @@ def read_rtf(data: bytes, name: str) -> ParsedDocument:
         raise without_text()
     return ParsedDocument(
         format="rtf", title=own_title("".join(reader.title)) or name, pages=(Page(1, text),),
-        missing=_missing(reader.undecoded), hidden=_hidden(reader.hidden),
+        missing=_missing(reader), hidden=_hidden(reader.hidden),
     )  # fmt: skip
 
 
-def _missing(count: int) -> str:
-    if not count:
-        return ""
-    return str(
-        Words(
-            zh=f"有 {count} 个字节不能按文件声明的编码解码，以 � 代替。",
-            en=f"{count} bytes are not in the encoding that the file declares, and stand as �.",
+def _missing(reader: _Reader) -> str:
+    told: list[Words] = []
+    if reader.undecoded:
+        count = reader.undecoded
+        told.append(
+            Words(
+                zh=f"有 {count} 个字节不能按文件声明的编码解码，以 � 代替。",
+                en=f"{count} bytes are not in the encoding that the file declares, and stand as �.",
+            )
         )
-    )
+    if reader.is_cut:
+        told.append(Words(zh="文件不完整：结尾缺失。", en="The file is cut off: its end is missing."))
+    if reader.behind:
+        told.append(
+            Words(
+                zh=f"文档结束之后还有 {reader.behind} 个字节，没有收入。",
+                en=f"{reader.behind} bytes behind the document's end are left out.",
+            )
+        )
+    return " ".join(map(str, told))
 
 
 def _hidden(count: int) -> str:

@@ -125,3 +125,50 @@ def test_awkward_files() -> None:
             assert document.pages[0].text.strip()
             read += 1
     assert read >= 22
+
+
+def test_a_hidden_section_hides_itself_only() -> None:
+    body = '<text:section text:display="none"><text:p>藏着的</text:p></text:section><text:p>看得见</text:p>'
+    document = read_opendocument(file(body), "x")
+    assert (document.pages[0].text, "3" in document.hidden) == ("看得见", True)
+
+
+def test_hidden_paragraphs_and_what_is_not_hidden_after_all() -> None:
+    body = (
+        '<text:p>甲<text:hidden-paragraph text:is-hidden="true"/>整段</text:p>'
+        '<text:p>乙<text:hidden-text text:is-hidden="false">可见</text:hidden-text></text:p>'
+        '<text:p>丙<text:hidden-text text:is-hidden="true">不可见</text:hidden-text></text:p>'
+    )
+    document = read_opendocument(file(body), "x")
+    assert document.pages[0].text == "乙可见\n丙"
+    assert "6" in document.hidden
+
+
+def test_text_in_frames_does_not_run_together() -> None:
+    box = "<draw:frame><draw:text-box><text:p>one</text:p><text:p>two</text:p></draw:text-box></draw:frame>"
+    assert text_of(f"<text:p>main{box}</text:p>").split() == ["main", "one", "two"]
+
+
+def test_values_without_text_hidden_sheets_and_long_repeats() -> None:
+    style = '<style:style style:name="H"><style:table-properties table:display="false"/></style:style>'
+    cell = '<table:table-cell office:value="{}"/>'
+    body = (
+        f'<table:table table:name="一"><table:table-row>{cell.format("15.5")}</table:table-row>'
+        '<table:table-row table:number-rows-repeated="60"><table:table-cell><text:p>同</text:p></table:table-cell>'
+        "</table:table-row></table:table>"
+        '<table:table table:name="二" table:style-name="H"><table:table-row><table:table-cell><text:p>藏</text:p>'
+        "</table:table-cell></table:table-row></table:table>"
+    )
+    document = read_opendocument(file(body, kind="spreadsheet", styles=style), "x")
+    assert document.pages[0].text.split("\n") == ["15.5", *["同"] * 50]
+    assert "10" in document.missing
+    assert "1" in document.hidden
+    assert document.pages[1].text == ""
+
+
+def test_blank_slides_keep_their_numbers() -> None:
+    box = "<draw:frame><draw:text-box><text:p>{}</text:p></draw:text-box></draw:frame>"
+    page = '<draw:page draw:name="{}">' + box + "</draw:page>"
+    body = page.format("一", "甲") + '<draw:page draw:name="空"/>' + page.format("三", "丙")
+    document = read_opendocument(file(body, kind="presentation"), "x")
+    assert [(one.number, one.text) for one in document.pages] == [(1, "甲"), (2, ""), (3, "丙")]

@@ -65,7 +65,7 @@ def test_what_is_no_text_stays_out() -> None:
     )
     document = read_rtf(b"{" + rb"\rtf1" + body + b"}", "x")
     assert document.title == "Own title"
-    assert document.pages[0].text == "wordsmore"
+    assert document.pages[0].text == "head\nwordsmore"
 
 
 def test_bytes_of_another_encoding_are_told() -> None:
@@ -91,3 +91,23 @@ def test_awkward_files() -> None:
             document = read_document(path, parser=parser)
             assert document.pages[0].text.strip()
             assert "\\" not in document.pages[0].text[:200]
+
+
+def test_the_default_font_has_a_code_page_too() -> None:
+    head = rb"\rtf1\ansi\ansicpg1252\deff1{\fonttbl{\f0\fcharset0 Arial;}{\f1\fcharset134 SimSun;}}"
+    assert text_of(hexadecimal("年假", "gb18030"), head) == "年假"
+
+
+def test_what_is_cut_off_is_told() -> None:
+    assert read_rtf(rb"{\rtf1 whole}", "x").missing == ""
+    assert read_rtf(rb"{\rtf1 whole}" + b"\r\n\0", "x").missing == ""
+    for data in (rb"{\rtf1 cut", rb"{\rtf1 text\bin999 abc", rb"{\rtf1 text}{\rtf1 more text}"):
+        assert read_rtf(data, "x").missing, data
+
+
+def test_headings_by_style_and_margins_once() -> None:
+    body = (
+        rb"{\stylesheet{\s0 Normal;}{\s1\outlinelevel0 heading 1;}}{\header Our company\par}{\footer Page 3}"
+        rb"\pard\s1 Chapter\par\pard\s0 body\par{\header Our company}\pard more\par"
+    )
+    assert text_of(body).split("\n") == ["Our company", "", "# Chapter", "body", "more"]
