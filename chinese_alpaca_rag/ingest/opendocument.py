@@ -13,6 +13,7 @@ from xml.parsers import expat
 
 from chinese_alpaca_rag.ingest.archive import checked_archive
 from chinese_alpaca_rag.ingest.cleaning import clean_page
+from chinese_alpaca_rag.ingest.hidden import hidden_words, told_hidden
 from chinese_alpaca_rag.ingest.refusals import damaged, encrypted, without_text
 from chinese_alpaca_rag.ingest.tables import table_lines
 from chinese_alpaca_rag.ingest.titles import own_title
@@ -85,17 +86,11 @@ def read_opendocument(data: bytes, name: str) -> ParsedDocument:
         texts = [("", clean_page("\n".join(text for _, text in texts)))]
     pages = tuple(Page(number, text, page_label) for number, (page_label, text) in enumerate(texts, start=1))
     if not any(page.text.strip() for page in pages):
-        raise without_text()
+        raise without_text(hidden_words(reader.hidden_characters) if reader.hidden_characters else None)
     return ParsedDocument(
         format=kind, title=own_title(title, reader.title) or name, pages=pages, page_kind=page_kind,
-        hidden=_told(reader.hidden_characters), missing=_shortened(reader.shortened),
+        hidden=told_hidden(reader.hidden_characters), missing=_shortened(reader.shortened),
     )  # fmt: skip
-
-
-def _told(count: int) -> str:
-    if not count:
-        return ""
-    return str(Words(zh=f"隐藏文字 {count} 个字，没有收入", en=f"{count} hidden characters left out"))
 
 
 def _shortened(count: int) -> str:
@@ -201,27 +196,30 @@ class _Content:
             while self.line and self.line[-1] == "\n":
                 self.line.pop()
             self.characters("）")
-        elif tag in ("table:table-cell", "table:covered-table-cell") and self.tables:
-            table = self.tables[-1]
+        elif self.tables and tag.startswith("table:"):
+            self._end_table_part(tag)
+        elif tag == "draw:page":
+            self.end_page(self.page_name, blank=True)
+
+    def _end_table_part(self, tag: str) -> None:
+        table = self.tables[-1]
+        if tag in ("table:table-cell", "table:covered-table-cell"):
             # What a program shows of a value is in paragraphs; other software may write the value alone.
             hides = bool(self.hiding and self.hiding[-1])
             text = " ".join(part for part in table.cell if part) or ("" if hides else table.value)
             if text and table.columns > _MOST_REPEATED:
                 self.shortened += table.columns - _MOST_REPEATED
             table.row += [text] * (min(table.columns, _MOST_REPEATED) if text else min(table.columns, 1_000))
-        elif tag == "table:table-row" and self.tables:
-            table = self.tables[-1]
+        elif tag == "table:table-row":
             while table.row and not table.row[-1]:
                 table.row.pop()
             if table.row and table.repeated > _MOST_REPEATED:
                 self.shortened += table.repeated - _MOST_REPEATED
             table.rows += [table.row] * (min(table.repeated, _MOST_REPEATED) if table.row else 0)
-        elif tag == "table:table-header-rows" and self.tables:
-            self.tables[-1].header = len(self.tables[-1].rows)
-        elif tag == "table:table" and self.tables:
+        elif tag == "table:table-header-rows":
+            table.header = len(table.rows)
+        elif tag == "table:table":
             self._end_table()
-        elif tag == "draw:page":
-            self.end_page(self.page_name, blank=True)
 
     def _end_paragraph(self) -> None:
         level = self.levels.pop() if self.levels else 0

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field, replace
 
 from chinese_alpaca_rag.ingest.cleaning import clean_page
+from chinese_alpaca_rag.ingest.hidden import hidden_words, told_hidden
 from chinese_alpaca_rag.ingest.refusals import damaged, without_text
 from chinese_alpaca_rag.ingest.tables import table_lines
 from chinese_alpaca_rag.ingest.titles import own_title
@@ -304,10 +305,10 @@ def read_rtf(data: bytes, name: str) -> ParsedDocument:
     reader.text.end_paragraph()
     text = clean_page("\n".join(reader.text.lines))
     if not text.strip():
-        raise without_text()
+        raise without_text(hidden_words(reader.hidden) if reader.hidden else None)
     return ParsedDocument(
         format="rtf", title=own_title("".join(reader.title)) or name, pages=(Page(1, text),),
-        missing=_missing(reader), hidden=_hidden(reader.hidden),
+        missing=_missing(reader), hidden=told_hidden(reader.hidden),
     )  # fmt: skip
 
 
@@ -331,9 +332,3 @@ def _missing(reader: _Reader) -> str:
             )
         )
     return " ".join(map(str, told))
-
-
-def _hidden(count: int) -> str:
-    if not count:
-        return ""
-    return str(Words(zh=f"隐藏文字 {count} 个字，没有收入", en=f"{count} hidden characters left out"))
