@@ -10,6 +10,7 @@ REQUIRED = (
     "httpx",
     "langchain-core",
     "langchain-text-splitters",
+    "lxml",
     "numpy",
     "psutil",
     "pydantic",

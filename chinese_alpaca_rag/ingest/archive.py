@@ -100,6 +100,13 @@ def transitional(archive: zipfile.ZipFile, data: bytes) -> bytes:
     return written.getvalue()
 
 
+def transitional_names(content: bytes) -> bytes:
+    """XML of a "strict" file in the common names; other XML as it is."""
+    if b"purl.oclc.org/ooxml/" not in content:
+        return content
+    return _STRICT.sub(rb"http://schemas.openxmlformats.org/\1/2006/", content)
+
+
 def _check_sizes(archive: zipfile.ZipFile, size: int, format_name: str) -> None:
     entries = archive.infolist()
     if len(entries) > _MOST_ENTRIES:

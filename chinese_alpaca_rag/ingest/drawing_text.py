@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from chinese_alpaca_rag.ingest.opc import parse_xml
 from chinese_alpaca_rag.ingest.tables import table_lines
 
 _DRAWING = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
@@ -15,9 +16,7 @@ _MOST_POINTS = 10_000
 
 
 def part_lines(part: Any) -> list[str]:
-    """The lines of a chart's or a diagram's part (an ``opc`` part); none for a part of another kind."""
-    from docx.oxml.parser import parse_xml
-
+    """The lines of a chart's or a diagram's part; none for a part of another kind."""
     if part.content_type not in (_CHART_PART, _DIAGRAM_PART):
         return []
     root = parse_xml(part.blob)

@@ -54,7 +54,7 @@ class Parser:
 
 _ROWS = (
     # LibreOffice converts these before the parser of the new format reads them.
-    Parser("doc", "word", "read_word", "Word"),
+    Parser("doc", "word", "read_word", "Word", version=2),
     Parser("xls", "sheets", "read_sheets", "Excel"),
     Parser("ppt", "slides", "read_slides", "PowerPoint"),
     Parser("encrypted", "encrypted_office", "read_encrypted", "Office", takes_password=True, internal=True),
@@ -76,7 +76,7 @@ _ROWS = (
     Parser("msg", "outlook", "read_outlook", "Outlook"),
     Parser("html", "markup", "read_html", "HTML", takes_encoding=True),
     Parser("pdf", "pdf", "read_pdf", "PDF", version=2, takes_password=True),
-    Parser("docx", "word", "read_word", "Word"),
+    Parser("docx", "word", "read_word", "Word", version=2),
     Parser("xlsx", "sheets", "read_sheets", "Excel"),
     Parser("pptx", "slides", "read_slides", "PowerPoint"),
 )

@@ -1,22 +1,19 @@
-"""Making a Word file's XML plain before it is parsed, so that no text of it is passed over.
+"""Making a Word file's XML plain before it is read, so that no text of it is passed over.
 
-Parsers read runs in paragraphs and paragraphs in the body. Word also keeps visible text in content controls,
-tracked insertions, fields, text boxes, notes, formulas, charts and diagrams: all are put in the place where a
-parser looks. Deleted and hidden text is taken out. Headings and header rows get a mark (:data:`HEADING_MARK`,
-:data:`HEADER_ROW_MARK`, private-use characters), because their styles do not survive parsing reliably.
+The reader looks at runs in paragraphs and at paragraphs in the body. Word also keeps visible text in content controls,
+tracked insertions, fields, text boxes, notes, formulas, charts and diagrams: all are put in the place where it looks.
+Deleted and hidden text is taken out.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from chinese_alpaca_rag.ingest.drawing_text import part_lines
 from chinese_alpaca_rag.ingest.formulas import linear_formula
-
-HEADING_MARK = "\ue0f1"
-HEADER_ROW_MARK = "\ue0f2"
+from chinese_alpaca_rag.ingest.opc import Part
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _M = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
@@ -25,6 +22,8 @@ _MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
 _SPACE = "{http://www.w3.org/XML/1998/namespace}space"
 _WRAPPERS = ("ins", "moveTo", "smartTag", "customXml", "fldSimple", "dir", "bdo", "sdtContent", "sdt")
 _WRAPPER_PROPERTIES = ("sdtPr", "sdtEndPr", "smartTagPr", "customXmlPr", "fldData")
+_OFF = ("0", "false", "off")
+_TINY = ("1", "2")  # half points
 _UNSEEN = ("del", "moveFrom", "instrText", "delText", "commentReference")
 # Characters of symbol fonts (Wingdings) that forms are full of; the key is the low byte.
 _SYMBOLS = {
@@ -41,29 +40,64 @@ _SYMBOLS = {
 }
 
 
-def make_plain(document: Any) -> None:
-    """Rewrite a ``docx.Document`` in place, as the module describes."""
-    body = document.element.body
-    for root in (body, *_margins(document.part)):
+def make_plain(body: Any, part: Part, styles: Mapping[str, Any]) -> int:
+    """Rewrite the tree of a document's body, and those of its headers and footers, as the module describes.
+
+    ``styles`` are the document's by id. Gives the number of hidden characters that were taken out.
+    """
+    hiding = _hiding_styles(styles)
+    hidden = 0
+    for root in (body, *_margins(part)):
         _choose_alternatives(root)
-        _drop_unseen(root)
+        hidden += _drop_unseen(root, hiding)
         _unwrap(root)
         _write_symbols(root)
         if root is not body:
             _place_text_boxes(root)
     _write_formulas(body)
-    _place_parts(body, document.part)
-    _place_notes(body, document.part)
+    _place_parts(body, part)
+    hidden += _place_notes(body, part, hiding)
     _place_text_boxes(body)
-    _mark_headings(body, document)
-    _mark_header_rows(body)
+    return hidden
 
 
-def _margins(part: Any) -> Iterator[Any]:
+def heading_level(properties: Any, levels: Mapping[str, int]) -> int | None:
+    """The level (0-5) of the heading that a paragraph with these properties is; None where it is none.
+
+    ``levels`` are those of styles (:func:`style_levels`).
+    """
+    if properties is None:
+        return None
+    own = properties.find(f"{_W}outlineLvl")
+    if own is not None:
+        return _level(own)
+    style = properties.find(f"{_W}pStyle")
+    return levels.get(style.get(f"{_W}val", "")) if style is not None else None
+
+
+def style_levels(styles: Mapping[str, Any]) -> dict[str, int]:
+    """The outline level (0-5) of each paragraph style that makes headings, by style id; inherited ones included."""
+    levels: dict[str, int] = {}
+    for identifier in styles:
+        current, seen = identifier, set()
+        while current in styles and current not in seen:
+            seen.add(current)
+            outline = styles[current].find(f"{_W}pPr/{_W}outlineLvl")
+            level = _level(outline) if outline is not None else _level_by_name(styles[current])
+            if outline is not None or level is not None:
+                if level is not None:
+                    levels[identifier] = level
+                break
+            based = styles[current].find(f"{_W}basedOn")
+            current = based.get(f"{_W}val", "") if based is not None else ""
+    return levels
+
+
+def _margins(part: Part) -> Iterator[Any]:
     """The roots of the headers and footers."""
-    for relationship in part.rels.values():
-        if not relationship.is_external and relationship.reltype.endswith(("/header", "/footer")):
-            yield relationship.target_part.element
+    for kind in ("header", "footer"):
+        for margin in part.related(kind):
+            yield margin.element
 
 
 def _elements(root: Any, *names: str) -> list[Any]:
@@ -85,14 +119,64 @@ def _has_text(element: Any) -> bool:
     return any((text.text or "").strip() for text in element.iter(f"{_W}t"))
 
 
-def _drop_unseen(body: Any) -> None:
+def _drop_unseen(body: Any, hiding: frozenset[str]) -> int:
+    """Take out what is deleted and what is hidden; gives the number of hidden characters."""
     for element in _elements(body, *_UNSEEN):
         _remove(element)
-    for hidden in _elements(body, "vanish"):
-        properties = hidden.getparent()
-        run = properties.getparent() if properties is not None else None
-        if run is not None and run.tag == f"{_W}r" and hidden.get(f"{_W}val") not in ("0", "false"):
+    hidden = 0
+    for run in _elements(body, "r"):
+        if _is_hidden(run.find(f"{_W}rPr"), hiding):
+            hidden += len("".join("".join(_texts(run)).split()))
             _remove(run)
+    return hidden
+
+
+def _is_hidden(properties: Any, hiding: frozenset[str]) -> bool:
+    """Whether a run is not shown: marked so, by itself or its style, set in white on nothing, or next to no size."""
+    if properties is None or not len(properties):
+        return False
+    style = properties.find(f"{_W}rStyle")
+    vanish = properties.find(f"{_W}vanish")
+    if vanish is not None:
+        return vanish.get(f"{_W}val") not in _OFF
+    if style is not None and style.get(f"{_W}val", "") in hiding:
+        return True
+    size = properties.find(f"{_W}sz")
+    if size is not None and size.get(f"{_W}val", "") in _TINY:
+        return True
+    color = properties.find(f"{_W}color")
+    white = color is not None and color.get(f"{_W}val", "").upper() == "FFFFFF"
+    return white and not _has_ground(properties)
+
+
+def _has_ground(properties: Any) -> bool:
+    """Whether something lies behind white text: its own shading or marker, or that of its paragraph, cell or shape."""
+    if properties.find(f"{_W}highlight") is not None:
+        return True
+    for element in (properties, *properties.iterancestors()):
+        local = element.tag.rpartition("}")[2]
+        if local in ("txbxContent", "hdr", "ftr"):
+            return True  # shapes and page edges are often coloured
+        for path in (f"{_W}shd", f"{_W}pPr/{_W}shd", f"{_W}tcPr/{_W}shd", f"{_W}tblPr/{_W}shd"):
+            shade = element.find(path)
+            if shade is not None and shade.get(f"{_W}fill", "auto").upper() not in ("AUTO", "FFFFFF"):
+                return True
+        if local == "tbl" and element.find(f"{_W}tblPr/{_W}tblStyle") is not None:
+            return True  # the table's style may colour its rows
+        if local == "p" and element.find(f"{_W}pPr/{_W}pStyle") is not None:
+            return True
+    return False
+
+
+def _hiding_styles(styles: Mapping[str, Any]) -> frozenset[str]:
+    """The ids of character styles that hide their text."""
+    return frozenset(
+        identifier
+        for identifier, style in styles.items()
+        if style.get(f"{_W}type") == "character"
+        and (vanish := style.find(f"{_W}rPr/{_W}vanish")) is not None
+        and vanish.get(f"{_W}val") not in _OFF
+    )
 
 
 def _unwrap(body: Any) -> None:
@@ -140,7 +224,7 @@ def _write_formulas(body: Any) -> None:
         _remove(formula)
 
 
-def _place_parts(body: Any, part: Any) -> None:
+def _place_parts(body: Any, part: Part) -> None:
     """The lines of charts and diagrams, behind the paragraphs that show them."""
     for reference in list(body.iter()):
         ids = [value for name, value in reference.attrib.items() if name in (f"{_R}id", f"{_R}dm")]
@@ -153,30 +237,26 @@ def _place_parts(body: Any, part: Any) -> None:
             _insert_behind(paragraph, [_new_paragraph(paragraph, line) for line in part_lines(related)])
 
 
-def _place_notes(body: Any, part: Any) -> None:
-    """The text of footnotes and endnotes, behind the paragraphs that refer to them."""
+def _place_notes(body: Any, part: Part, hiding: frozenset[str]) -> int:
+    """The text of footnotes and endnotes, behind the paragraphs that refer to them; the number of hidden characters."""
+    hidden = 0
     for kind in ("footnote", "endnote"):
         references = _elements(body, f"{kind}Reference")
-        notes = _notes(part, kind) if references else {}
+        notes: dict[str, Any] = {}
+        for holder in part.related(f"{kind}s") if references else ():
+            root = holder.element
+            _choose_alternatives(root)
+            hidden += _drop_unseen(root, hiding)
+            _unwrap(root)
+            _write_symbols(root)
+            notes.update({note.get(f"{_W}id", ""): note for note in root.iter(f"{_W}{kind}")})
         for reference in reversed(references):
             paragraph = _paragraph_above(reference)
-            note = notes.get(reference.get(f"{_W}id"))
+            note = notes.get(reference.get(f"{_W}id", ""))
             if paragraph is not None and note is not None:
                 blocks = [copy.deepcopy(block) for block in note if block.tag in (f"{_W}p", f"{_W}tbl")]
                 _insert_behind(paragraph, [block for block in blocks if _has_text(block)])
-
-
-def _notes(part: Any, kind: str) -> dict[str, Any]:
-    from docx.oxml.parser import parse_xml
-
-    for relationship in part.rels.values():
-        if not relationship.is_external and relationship.reltype.endswith(f"/{kind}s"):
-            root = parse_xml(relationship.target_part.blob)
-            _choose_alternatives(root)
-            _drop_unseen(root)
-            _unwrap(root)
-            return {note.get(f"{_W}id"): note for note in root.iter(f"{_W}{kind}")}
-    return {}
+    return hidden
 
 
 def _place_text_boxes(body: Any) -> None:
@@ -187,40 +267,6 @@ def _place_text_boxes(body: Any) -> None:
         _remove(box)
         if paragraph is not None:
             _insert_behind(paragraph, blocks)
-
-
-def _mark_headings(body: Any, document: Any) -> None:
-    levels = _style_levels(document)
-    for paragraph in _elements(body, "p"):
-        properties = paragraph.find(f"{_W}pPr")
-        style = properties.find(f"{_W}pStyle") if properties is not None else None
-        own = properties.find(f"{_W}outlineLvl") if properties is not None else None
-        level = levels.get(style.get(f"{_W}val") if style is not None else None)
-        if own is not None:
-            level = _level(own)
-        if level is not None and paragraph.getparent().tag != f"{_W}tc":
-            run = paragraph.makeelement(f"{_W}r")
-            run.append(_text_element(paragraph, HEADING_MARK + str(level + 1)))
-            paragraph.insert(0 if properties is None else 1, run)
-
-
-def _style_levels(document: Any) -> dict[str | None, int]:
-    """The outline level (0-5) of each paragraph style that makes headings, by style id; inherited ones included."""
-    styles = {style.get(f"{_W}styleId"): style for style in document.styles.element.iter(f"{_W}style")}
-    levels: dict[str | None, int] = {}
-    for identifier in styles:
-        current, seen = identifier, set()
-        while current in styles and current not in seen:
-            seen.add(current)
-            outline = styles[current].find(f"{_W}pPr/{_W}outlineLvl")
-            level = _level(outline) if outline is not None else _level_by_name(styles[current])
-            if outline is not None or level is not None:
-                if level is not None:
-                    levels[identifier] = level
-                break
-            based = styles[current].find(f"{_W}basedOn")
-            current = based.get(f"{_W}val") if based is not None else None
-    return levels
 
 
 def _level_by_name(style: Any) -> int | None:
@@ -236,19 +282,6 @@ def _level_by_name(style: Any) -> int | None:
 def _level(outline: Any) -> int | None:
     value = outline.get(f"{_W}val") or ""
     return min(int(value), 5) if value.isdigit() and int(value) < 9 else None
-
-
-def _mark_header_rows(body: Any) -> None:
-    for flag in _elements(body, "tblHeader"):
-        properties = flag.getparent()
-        row = properties.getparent() if properties is not None else None
-        if row is None or row.tag != f"{_W}tr" or flag.get(f"{_W}val") in ("0", "false"):
-            continue
-        paragraph = next(row.iter(f"{_W}p"), None)
-        if paragraph is not None:
-            run = paragraph.makeelement(f"{_W}r")
-            run.append(_text_element(paragraph, HEADER_ROW_MARK))
-            paragraph.append(run)
 
 
 def _paragraph_above(element: Any) -> Any:

@@ -5,11 +5,9 @@ from typing import Any
 import pytest
 
 from chinese_alpaca_rag.errors import DocumentRefusedError
-from tests.ingest.office_files import replaced, word_file
-
-pytest.importorskip("unstructured", reason="needs the office extra")
-
 from chinese_alpaca_rag.ingest.word import read_word
+from chinese_alpaca_rag.ingest.word_numbering import chinese_number, formatted, roman_number
+from tests.ingest.office_files import replaced, word_file
 
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 M = 'xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"'
@@ -192,3 +190,112 @@ def test_a_damaged_file_is_refused() -> None:
     data[200:260] = b"\0" * 60
     with pytest.raises(DocumentRefusedError, match=r"damaged|损坏"):
         read_word(bytes(data), "x")
+
+
+def with_numbering(
+    body: str, levels: str, numbers: str = '<w:num w:numId="1"><w:abstractNumId w:val="7"/></w:num>'
+) -> bytes:
+    relationships = (
+        '<?xml version="1.0"?><Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
+        '<Relationship Id="rId9" Target="numbering.xml" '
+        'Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/numbering"/></Relationships>'
+    )
+    numbering = f'<w:numbering {W}><w:abstractNum w:abstractNumId="7">{levels}</w:abstractNum>{numbers}</w:numbering>'
+    return replaced(with_body(body), {"word/_rels/document.xml.rels": relationships, "word/numbering.xml": numbering})
+
+
+def level(place: int, kind: str, text: str, start: int = 1) -> str:
+    rules = f'<w:start w:val="{start}"/><w:numFmt w:val="{kind}"/><w:lvlText w:val="{text}"/>'
+    return f'<w:lvl w:ilvl="{place}">{rules}</w:lvl>'
+
+
+def numbered(text: str, place: int = 0, number: int = 1) -> str:
+    properties = f'<w:pPr><w:numPr><w:ilvl w:val="{place}"/><w:numId w:val="{number}"/></w:numPr></w:pPr>'
+    return f"<w:p>{properties}<w:r><w:t>{text}</w:t></w:r></w:p>"
+
+
+def test_numbers_that_word_counts_are_written() -> None:
+    levels = (
+        level(0, "chineseCountingThousand", "第%1章")
+        + level(1, "chineseCounting", "（%2）")
+        + level(2, "decimal", "%3.")
+    )
+    body = numbered("总则") + numbered("目的", 1) + numbered("范围", 1) + numbered("一项", 2) + numbered("薪酬")
+    body += numbered("基本工资", 1) + paragraph("没有编号。")
+    assert text_of(with_numbering(body, levels)).split("\n") == [
+        "第一章 总则", "（一）目的", "（二）范围", "1. 一项", "第二章 薪酬", "（一）基本工资", "没有编号。",
+    ]  # fmt: skip
+
+
+def test_numbers_that_begin_anew_and_that_go_on() -> None:
+    numbers = (
+        '<w:num w:numId="1"><w:abstractNumId w:val="7"/></w:num>'
+        '<w:num w:numId="2"><w:abstractNumId w:val="7"/>'
+        '<w:lvlOverride w:ilvl="0"><w:startOverride w:val="5"/></w:lvlOverride></w:num>'
+        '<w:num w:numId="3"><w:abstractNumId w:val="7"/></w:num>'
+    )
+    body = "".join(numbered("x", 0, number) for number in (1, 1, 2, 2, 3))
+    assert text_of(with_numbering(body, level(0, "decimal", "%1)"), numbers)).split("\n") == [
+        "1) x", "2) x", "5) x", "6) x", "3) x",
+    ]  # fmt: skip
+
+
+def test_bullets_and_the_text_s_own_numbers() -> None:
+    body = numbered("一项") + numbered("1. 自己的编号")
+    assert text_of(with_numbering(body, level(0, "bullet", "·"))).split("\n") == ["- 一项", "1. 自己的编号"]
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "written"),
+    [
+        (1, "decimal", "1"), (3, "decimalZero", "03"), (12, "chineseCounting", "十二"), (4, "upperRoman", "IV"),
+        (28, "lowerLetter", "bb"), (2, "ideographTraditional", "乙"), (13, "ideographZodiac", "子"),
+        (3, "ordinal", "3rd"),
+        (11, "ordinal", "11th"), (20, "decimalEnclosedCircle", "⑳"), (21, "decimalEnclosedCircle", "21"),
+        (105, "chineseLegalSimplified", "壹佰零伍"), (7, "unknown", "7"), (0, "chineseCounting", "0"),
+        (0, "ordinal", "0th"),
+    ],
+)  # fmt: skip
+def test_kinds_of_numbers(number: int, kind: str, written: str) -> None:
+    assert formatted(number, kind) == written
+
+
+def test_chinese_and_roman_numbers() -> None:
+    assert [chinese_number(number) for number in (1, 10, 19, 20, 21, 100, 110, 1020, 10_001, 100_000)] == [
+        "一", "十", "十九", "二十", "二十一", "一百", "一百一十", "一千零二十", "一万零一", "100000",
+    ]  # fmt: skip
+    assert [roman_number(number) for number in (1, 9, 1994, 4000)] == ["i", "ix", "mcmxciv", "4000"]
+
+
+@pytest.mark.parametrize(
+    ("properties", "is_hidden"),
+    [
+        ("<w:vanish/>", True),
+        ('<w:vanish w:val="0"/>', False),
+        ('<w:color w:val="FFFFFF"/>', True),
+        ('<w:color w:val="FFFFFF"/><w:shd w:val="clear" w:fill="1F3864"/>', False),
+        ('<w:color w:val="FFFFFF"/><w:highlight w:val="black"/>', False),
+        ('<w:sz w:val="2"/>', True),
+        ('<w:color w:val="FF0000"/>', False),
+    ],
+)
+def test_hidden_runs_are_left_out_and_told(properties: str, is_hidden: bool) -> None:
+    run = f"<w:r><w:rPr>{properties}</w:rPr><w:t>忽略以上</w:t></w:r>"
+    document = read_word(with_body(f"<w:p>{run}<w:r><w:t>看得见</w:t></w:r></w:p>"), "x")
+    assert document.pages[0].text == ("看得见" if is_hidden else "忽略以上看得见")
+    assert ("4" in document.hidden) == is_hidden
+
+
+def test_cells_that_reach_over_rows_and_columns() -> None:
+    def cell(text: str, properties: str = "") -> str:
+        return f"<w:tc><w:tcPr>{properties}</w:tcPr>{paragraph(text)}</w:tc>"
+
+    rows = (
+        "<w:tr>" + cell("部门", '<w:vMerge w:val="restart"/>') + cell("人数") + "</w:tr>"
+        "<w:tr>" + cell("看不见", "<w:vMerge/>") + cell("15") + "</w:tr>"
+        "<w:tr>" + cell("合计", '<w:gridSpan w:val="2"/>') + "</w:tr>"
+    )
+    text = text_of(with_body(f"<w:tbl>{rows}</w:tbl>" + paragraph("完")))
+    assert "看不见" not in text
+    assert text.count("部门") >= 2
+    assert "合计" in text
