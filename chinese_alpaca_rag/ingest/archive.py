@@ -62,9 +62,8 @@ def checked_archive(data: bytes, format_name: str, *, markup: bool = False) -> z
 
     DocumentRefusedError otherwise, and for an archive that is damaged or encrypted.
     """
+    archive = sized_archive(data, format_name)
     try:
-        archive = zipfile.ZipFile(io.BytesIO(data))
-        _check_sizes(archive, len(data), format_name)
         for name, content in _xml_parts(archive):
             if b"<!ENTITY" in content or (not markup and b"<!DOCTYPE" in content):
                 raise damaged(format_name, f"{name} declares a document type")
@@ -75,6 +74,39 @@ def checked_archive(data: bytes, format_name: str, *, markup: bool = False) -> z
             raise damaged(format_name, str(error)) from None
         raise
     return archive
+
+
+def sized_archive(data: bytes, format_name: str) -> zipfile.ZipFile:
+    """The archive, once its sizes have been found harmless; its parts are checked when they are read (``opc``).
+
+    DocumentRefusedError otherwise, and for an archive that is damaged or encrypted.
+    """
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+        _check_sizes(archive, len(data), format_name)
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise damaged(format_name, str(error)) from None
+    return archive
+
+
+def read_part(archive: zipfile.ZipFile, name: str, format_name: str) -> bytes:
+    """A part's bytes; DocumentRefusedError where they are damaged, or are XML that declares a document type."""
+    try:
+        content = archive.read(name)
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise damaged(format_name, str(error)) from None
+    except Exception as error:
+        if type(error).__module__ in ("zlib", "lzma", "bz2", "struct"):
+            raise damaged(format_name, str(error)) from None
+        raise
+    if not _is_xml(name):
+        return content
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        content = content.decode("utf-16", errors="replace").encode()
+        content = re.sub(rb"^\s*<\?xml[^>]*\?>", b"", content)
+    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
+        raise damaged(format_name, f"{name} declares a document type")
+    return transitional_names(content)
 
 
 def transitional(archive: zipfile.ZipFile, data: bytes) -> bytes:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from chinese_alpaca_rag.ingest.archive import transitional_names
+from chinese_alpaca_rag.ingest.archive import read_part
 from chinese_alpaca_rag.ingest.refusals import damaged
 
 _RELATIONSHIPS = "{http://schemas.openxmlformats.org/package/2006/relationships}Relationship"
@@ -80,18 +80,18 @@ class Part:
 
 
 class Package:
-    """An Office file: a ZIP archive that has been found harmless (``archive.checked_archive``)."""
+    """An Office file: a ZIP archive of a harmless size (``archive.sized_archive``); ``label`` names its format."""
 
-    def __init__(self, archive: zipfile.ZipFile) -> None:
+    def __init__(self, archive: zipfile.ZipFile, label: str = "Office") -> None:
         self.archive = archive
+        self.label = label
         # Names are compared without regard to case, as the standard asks.
         self._names = {name.lower(): name for name in archive.namelist()}
         self._parts: dict[str, Part] = {}
 
     def read(self, name: str) -> bytes:
         """A part's bytes, its XML in transitional names."""
-        content = self.archive.read(name)
-        return transitional_names(content) if name.lower().endswith((".xml", ".rels")) else content
+        return read_part(self.archive, name, self.label)
 
     def part(self, name: str) -> Part | None:
         """The part of that name (without a slash in front), None where there is none."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
-from chinese_alpaca_rag.ingest.archive import checked_archive
+from chinese_alpaca_rag.ingest.archive import sized_archive
 from chinese_alpaca_rag.ingest.cleaning import clean_page
 from chinese_alpaca_rag.ingest.hidden import hidden_words, told_hidden
 from chinese_alpaca_rag.ingest.joining import collapse_spaces
@@ -18,8 +19,9 @@ from chinese_alpaca_rag.ingest.opc import Package, Part
 from chinese_alpaca_rag.ingest.refusals import damaged, without_text
 from chinese_alpaca_rag.ingest.tables import Row, table_lines
 from chinese_alpaca_rag.ingest.titles import own_title
-from chinese_alpaca_rag.ingest.word_markup import heading_level, make_plain, style_levels
+from chinese_alpaca_rag.ingest.word_markup import StyleLevels, heading_level, make_plain
 from chinese_alpaca_rag.ingest.word_numbering import BULLET, Numbering
+from chinese_alpaca_rag.ingest.word_styles import StyleSheet
 from chinese_alpaca_rag.library.records import Page, ParsedDocument
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
@@ -42,8 +44,8 @@ def read_word(data: bytes, name: str) -> ParsedDocument:
 
     DocumentRefusedError for a file that is damaged, hostile or without text.
     """
-    with checked_archive(data, "Word") as archive:
-        package = Package(archive)
+    with sized_archive(data, "Word") as archive:
+        package = Package(archive, "Word")
         try:
             main = package.main_part() or package.part("word/document.xml")
             if main is None or main.element.find(f"{_W}body") is None:
@@ -69,14 +71,18 @@ class _Reader:
         self.lines: list[str] = []
         self._part = main
         styles = next(main.related("styles"), None)
-        self._styles = {} if styles is None else _by_id(styles.element)
-        self._levels = style_levels(self._styles)
-        numbering = next(main.related("numbering"), None)
-        self._numbering = Numbering(None if numbering is None else numbering.element)
+        self._styles = StyleSheet(b"" if styles is None else styles.blob)
+        self._levels = StyleLevels(self._styles)
+        self._style_lists: dict[str, Any] = {}
         self._margins: set[str] = set()
         body = main.element.find(f"{_W}body")
         self.hidden = make_plain(body, main, self._styles)
         self._read(body)
+
+    @cached_property
+    def _numbering(self) -> Numbering:
+        part = next(self._part.related("numbering"), None)
+        return Numbering(None if part is None else part.element)
 
     def _read(self, body: Any) -> None:
         sections = list(body.iter(_SECTION))
@@ -128,8 +134,11 @@ class _Reader:
         """The number that Word counts for a paragraph, BULLET for an item of a list without one."""
         own = properties.find(f"{_W}numPr") if properties is not None else None
         named = properties.find(f"{_W}pStyle") if properties is not None else None
-        inherited = self._inherited(named.get(f"{_W}val", "") if named is not None else "")
-        return self._numbering.label(own, inherited)
+        style = named.get(f"{_W}val", "") if named is not None else ""
+        if style not in self._style_lists:
+            self._style_lists[style] = self._inherited(style)
+        inherited = self._style_lists[style]
+        return "" if own is None and inherited is None else self._numbering.label(own, inherited)
 
     def _inherited(self, style: str) -> Any:
         """The numbering of a style or of one that it is based on."""
@@ -197,10 +206,6 @@ def _labelled(label: str, text: str) -> str:
     if not label or text.startswith(label):
         return text
     return label + text if _CLOSE.search(label) else f"{label} {text}"
-
-
-def _by_id(styles: Any) -> dict[str, Any]:
-    return {style.get(f"{_W}styleId", ""): style for style in styles.iter(f"{_W}style")}
 
 
 def _is_on(flag: Any) -> bool:

@@ -45,26 +45,25 @@ def make_plain(body: Any, part: Part, styles: Mapping[str, Any]) -> int:
 
     ``styles`` are the document's by id. Gives the number of hidden characters that were taken out.
     """
-    hiding = _hiding_styles(styles)
     hidden = 0
     for root in (body, *_margins(part)):
         _choose_alternatives(root)
-        hidden += _drop_unseen(root, hiding)
+        hidden += _drop_unseen(root, styles)
         _unwrap(root)
         _write_symbols(root)
         if root is not body:
             _place_text_boxes(root)
     _write_formulas(body)
     _place_parts(body, part)
-    hidden += _place_notes(body, part, hiding)
+    hidden += _place_notes(body, part, styles)
     _place_text_boxes(body)
     return hidden
 
 
-def heading_level(properties: Any, levels: Mapping[str, int]) -> int | None:
+def heading_level(properties: Any, levels: StyleLevels) -> int | None:
     """The level (0-5) of the heading that a paragraph with these properties is; None where it is none.
 
-    ``levels`` are those of styles (:func:`style_levels`).
+    ``levels`` are those of the document's styles.
     """
     if properties is None:
         return None
@@ -72,25 +71,33 @@ def heading_level(properties: Any, levels: Mapping[str, int]) -> int | None:
     if own is not None:
         return _level(own)
     style = properties.find(f"{_W}pStyle")
-    return levels.get(style.get(f"{_W}val", "")) if style is not None else None
+    return levels[style.get(f"{_W}val", "")] if style is not None else None
 
 
-def style_levels(styles: Mapping[str, Any]) -> dict[str, int]:
-    """The outline level (0-5) of each paragraph style that makes headings, by style id; inherited ones included."""
-    levels: dict[str, int] = {}
-    for identifier in styles:
-        current, seen = identifier, set()
-        while current in styles and current not in seen:
+class StyleLevels(dict[str, int | None]):
+    """The outline level (0-5) of paragraph styles that make headings, by style id, None for others.
+
+    Found when they are asked for, inherited ones included: documents use few of the hundreds of styles they carry.
+    """
+
+    def __init__(self, styles: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._styles = styles
+
+    def __missing__(self, identifier: str) -> int | None:
+        level: int | None = None
+        current, seen = identifier, set[str]()
+        while current in self._styles and current not in seen:
             seen.add(current)
-            outline = styles[current].find(f"{_W}pPr/{_W}outlineLvl")
-            level = _level(outline) if outline is not None else _level_by_name(styles[current])
+            style = self._styles[current]
+            outline = style.find(f"{_W}pPr/{_W}outlineLvl")
+            level = _level(outline) if outline is not None else _level_by_name(style)
             if outline is not None or level is not None:
-                if level is not None:
-                    levels[identifier] = level
                 break
-            based = styles[current].find(f"{_W}basedOn")
+            based = style.find(f"{_W}basedOn")
             current = based.get(f"{_W}val", "") if based is not None else ""
-    return levels
+        self[identifier] = level
+        return level
 
 
 def _margins(part: Part) -> Iterator[Any]:
@@ -119,19 +126,19 @@ def _has_text(element: Any) -> bool:
     return any((text.text or "").strip() for text in element.iter(f"{_W}t"))
 
 
-def _drop_unseen(body: Any, hiding: frozenset[str]) -> int:
+def _drop_unseen(body: Any, styles: Mapping[str, Any]) -> int:
     """Take out what is deleted and what is hidden; gives the number of hidden characters."""
     for element in _elements(body, *_UNSEEN):
         _remove(element)
     hidden = 0
     for run in _elements(body, "r"):
-        if _is_hidden(run.find(f"{_W}rPr"), hiding):
+        if _is_hidden(run.find(f"{_W}rPr"), styles):
             hidden += len("".join("".join(_texts(run)).split()))
             _remove(run)
     return hidden
 
 
-def _is_hidden(properties: Any, hiding: frozenset[str]) -> bool:
+def _is_hidden(properties: Any, styles: Mapping[str, Any]) -> bool:
     """Whether a run is not shown: marked so, by itself or its style, set in white on nothing, or next to no size."""
     if properties is None or not len(properties):
         return False
@@ -139,7 +146,7 @@ def _is_hidden(properties: Any, hiding: frozenset[str]) -> bool:
     vanish = properties.find(f"{_W}vanish")
     if vanish is not None:
         return vanish.get(f"{_W}val") not in _OFF
-    if style is not None and style.get(f"{_W}val", "") in hiding:
+    if style is not None and _hides(styles, style.get(f"{_W}val", "")):
         return True
     size = properties.find(f"{_W}sz")
     if size is not None and size.get(f"{_W}val", "") in _TINY:
@@ -168,15 +175,11 @@ def _has_ground(properties: Any) -> bool:
     return False
 
 
-def _hiding_styles(styles: Mapping[str, Any]) -> frozenset[str]:
-    """The ids of character styles that hide their text."""
-    return frozenset(
-        identifier
-        for identifier, style in styles.items()
-        if style.get(f"{_W}type") == "character"
-        and (vanish := style.find(f"{_W}rPr/{_W}vanish")) is not None
-        and vanish.get(f"{_W}val") not in _OFF
-    )
+def _hides(styles: Mapping[str, Any], identifier: str) -> bool:
+    """Whether a character style hides its text."""
+    style = styles.get(identifier)
+    vanish = style.find(f"{_W}rPr/{_W}vanish") if style is not None else None
+    return vanish is not None and vanish.get(f"{_W}val") not in _OFF
 
 
 def _unwrap(body: Any) -> None:
@@ -226,10 +229,9 @@ def _write_formulas(body: Any) -> None:
 
 def _place_parts(body: Any, part: Part) -> None:
     """The lines of charts and diagrams, behind the paragraphs that show them."""
-    for reference in list(body.iter()):
+    for reference in list(body.iter("{*}chart", "{*}relIds")):
         ids = [value for name, value in reference.attrib.items() if name in (f"{_R}id", f"{_R}dm")]
-        local = reference.tag.rpartition("}")[2] if isinstance(reference.tag, str) else ""
-        if local not in ("chart", "relIds") or not ids:
+        if not ids:
             continue
         paragraph = _paragraph_above(reference)
         related = part.related_parts.get(ids[0])
@@ -237,7 +239,7 @@ def _place_parts(body: Any, part: Part) -> None:
             _insert_behind(paragraph, [_new_paragraph(paragraph, line) for line in part_lines(related)])
 
 
-def _place_notes(body: Any, part: Part, hiding: frozenset[str]) -> int:
+def _place_notes(body: Any, part: Part, styles: Mapping[str, Any]) -> int:
     """The text of footnotes and endnotes, behind the paragraphs that refer to them; the number of hidden characters."""
     hidden = 0
     for kind in ("footnote", "endnote"):
@@ -246,7 +248,7 @@ def _place_notes(body: Any, part: Part, hiding: frozenset[str]) -> int:
         for holder in part.related(f"{kind}s") if references else ():
             root = holder.element
             _choose_alternatives(root)
-            hidden += _drop_unseen(root, hiding)
+            hidden += _drop_unseen(root, styles)
             _unwrap(root)
             _write_symbols(root)
             notes.update({note.get(f"{_W}id", ""): note for note in root.iter(f"{_W}{kind}")})
