@@ -30,7 +30,7 @@ from chinese_alpaca_rag.ingest.reading import read_document
 from chinese_alpaca_rag.ingest.splitting import split_document
 from chinese_alpaca_rag.library.store import Library
 from tests.ingest.generated_files import write_files
-from tests.ingest.office_files import lines, pdf_file, word_file
+from tests.ingest.office_files import lines, pdf_file, slides_file, word_file
 
 FILES = 1_000
 CHARACTERS = 3_000  # of each text file
@@ -169,6 +169,40 @@ def measure_word(folder: Path, texts: Sequence[str]) -> None:
     figure("ingest_docx_vs_unstructured", theirs / ours, ">=", 5)
 
 
+def slide_files(folder: Path, texts: Sequence[str]) -> list[Path]:
+    """A presentation of each text: a slide for every four paragraphs, with a title."""
+    folder.mkdir()
+    paths = []
+    for number, text in enumerate(texts):
+
+        def write(presentation: Any, text: str = text) -> None:
+            paragraphs = text.split("\n")
+            for start in range(0, len(paragraphs), 4):
+                slide = presentation.slides.add_slide(presentation.slide_layouts[1])
+                slide.shapes.title.text = f"第{start}页"
+                slide.placeholders[1].text = "\n".join(paragraphs[start : start + 4])
+
+        paths.append(folder / f"{number}.pptx")
+        paths[-1].write_bytes(slides_file(write))
+    return paths
+
+
+def measure_slides(folder: Path, texts: Sequence[str]) -> None:
+    paths = slide_files(folder, texts)
+    partition_function("pptx")
+    from unstructured.partition.auto import partition
+
+    characters = sum(len(page.text) for path in paths for page in read_document(path).pages)
+    ours, theirs = interleaved(
+        lambda: read_and_split(paths),
+        lambda: [partition(filename=str(path)) for path in paths],
+        ROUNDS,
+    )
+    rates("PowerPoint, read and split", ours, len(paths), characters)
+    rates("PowerPoint, unstructured", theirs, len(paths), characters)
+    figure("ingest_pptx_vs_unstructured", theirs / ours, ">=", 5)
+
+
 def bare_pdfium(data: bytes) -> int:
     """The text of every page as PDFium gives it."""
     import pypdfium2
@@ -207,6 +241,7 @@ def main() -> None:
         measure_text(paths)
         texts = [path.read_text(encoding="utf-8") for path in paths[:100]]
         measure_word(folder / "word", texts[:WORD_FILES])
+        measure_slides(folder / "slides", texts[:WORD_FILES])
         measure_pdf(texts)
 
 

@@ -26,7 +26,8 @@ from chinese_alpaca_rag.offline import ALLOW_TRACING, tracing_allowed
 from chinese_alpaca_rag.settings import Settings
 
 _PURPOSES = {
-    "office": Words(zh="读 Word、Excel、PowerPoint", en="Word, Excel and PowerPoint"),
+    "office": Words(zh="读 Excel 和有密码的 Office 文件", en="Excel, and Office files behind a password"),
+    "unstructured": Words(zh="unstructured 自己的文档元素", en="unstructured's own elements of documents"),
     "ocr": Words(zh="读扫描的 PDF", en="scanned PDF files"),
     "endpoint": Words(
         zh="服务器上的模型、约束生成和 Llama-3", en="models at a server, constrained generation and Llama-3"

@@ -24,7 +24,8 @@ REQUIRED = (
     "xxhash",
 )
 EXTRAS: dict[str, tuple[str, ...]] = {
-    "office": ("unstructured", "msoffcrypto-tool"),
+    "office": ("openpyxl", "msoffcrypto-tool"),
+    "unstructured": ("unstructured",),
     "ocr": ("rapidocr", "onnxruntime"),
     "endpoint": ("llguidance", "jsonschema", "tokenizers"),
     "gguf": ("llama-cpp-python",),

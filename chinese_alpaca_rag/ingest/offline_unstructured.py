@@ -24,7 +24,7 @@ _TOKENIZER = "unstructured.nlp.tokenize"
 def partition_function(format_name: str) -> Any:
     """``partition_docx`` or ``partition_pptx`` of unstructured, with its reach to the outside cut.
 
-    MissingExtraError names the ``office`` extra where unstructured or one of its parsers is not installed.
+    MissingExtraError names the ``unstructured`` extra where unstructured or one of its parsers is not installed.
     """
     for variable in ("DO_NOT_TRACK", "SCARF_NO_ANALYTICS", "UNSTRUCTURED_DISABLE_NOTICE"):
         os.environ[variable] = "1"
@@ -36,7 +36,7 @@ def partition_function(format_name: str) -> Any:
             return partition_docx
         from unstructured.partition.pptx import partition_pptx
     except ImportError as error:
-        raise MissingExtraError.for_package(error.name or "unstructured", "office") from None
+        raise MissingExtraError.for_package(error.name or "unstructured", "unstructured") from None
     return partition_pptx
 
 

@@ -56,7 +56,7 @@ _ROWS = (
     # LibreOffice converts these before the parser of the new format reads them.
     Parser("doc", "word", "read_word", "Word", version=2),
     Parser("xls", "sheets", "read_sheets", "Excel"),
-    Parser("ppt", "slides", "read_slides", "PowerPoint"),
+    Parser("ppt", "slides", "read_slides", "PowerPoint", version=2),
     Parser("encrypted", "encrypted_office", "read_encrypted", "Office", takes_password=True, internal=True),
     Parser("pdf-with-pictures", "pdf", "read_pictured_pdf", "PDF", takes_password=True, internal=True),
     Parser("scans", "scans", "read_scans", "PDF", takes_password=True, takes_pages=True, internal=True),
@@ -78,7 +78,7 @@ _ROWS = (
     Parser("pdf", "pdf", "read_pdf", "PDF", version=2, takes_password=True),
     Parser("docx", "word", "read_word", "Word", version=2),
     Parser("xlsx", "sheets", "read_sheets", "Excel"),
-    Parser("pptx", "slides", "read_slides", "PowerPoint"),
+    Parser("pptx", "slides", "read_slides", "PowerPoint", version=2),
 )
 
 PARSERS: Mapping[str, Parser] = MappingProxyType({row.format: row for row in _ROWS})

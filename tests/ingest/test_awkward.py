@@ -26,7 +26,7 @@ def sample(folder: Path) -> list[Path]:
 
 
 def test_awkward_files_are_read_or_refused() -> None:
-    pytest.importorskip("unstructured", reason="needs the office extra")
+    pytest.importorskip("openpyxl", reason="needs the office extra")
     read = refused = 0
     with ParserProcess() as parser:
         for path in sample(shared_data("awkward")):

@@ -92,21 +92,26 @@ def test_every_format_by_way_of_the_child(tmp_path: Path) -> None:
 
 
 def test_office_formats_by_way_of_the_child() -> None:
-    pytest.importorskip("unstructured", reason="needs the office extra")
+    pytest.importorskip("openpyxl", reason="needs the office extra")
     word = word_file(lambda document: document.add_paragraph("年假五天。"))
     sheet = sheets_file(lambda workbook: workbook.active.append(["年假五天。"]))
     assert read_bytes(word, "a.docx").pages[0].text == "年假五天。"
     assert read_bytes(sheet, "a.xlsx").pages[0].text == "年假五天。"
 
 
-def test_without_the_office_extra_the_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_extra_the_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     from chinese_alpaca_rag.ingest.offline_unstructured import partition_function
+    from chinese_alpaca_rag.ingest.sheets import read_sheets
 
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("unstructured", "docx")]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("unstructured", "docx", "openpyxl")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "unstructured", None)
+    for name in ("unstructured", "openpyxl"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingExtraError) as caught:
         partition_function("docx")
+    assert "[unstructured]" in caught.value.hint.en
+    with pytest.raises(MissingExtraError) as caught:
+        read_sheets(b"", "x")
     assert "[office]" in caught.value.hint.en

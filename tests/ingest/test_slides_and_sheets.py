@@ -8,7 +8,7 @@ import pytest
 from chinese_alpaca_rag.errors import DocumentRefusedError
 from tests.ingest.office_files import sheets_file, slides_file
 
-pytest.importorskip("unstructured", reason="needs the office extra")
+pytest.importorskip("openpyxl", reason="needs the office extra")
 
 from chinese_alpaca_rag.ingest import sheets
 from chinese_alpaca_rag.ingest.sheets import read_sheets
@@ -145,3 +145,28 @@ def test_one_long_text_in_many_cells_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sheets, "_MOST_CHARACTERS", 1000)
     with pytest.raises(DocumentRefusedError, match=r"limit|上限"):
         read_sheets(sheets_file(write), "x")
+
+
+def test_shapes_are_read_from_the_top_down_and_groups_together() -> None:
+    from pptx.util import Inches
+
+    def write(presentation: Any) -> None:
+        slide = presentation.slides.add_slide(presentation.slide_layouts[6])
+        for text, left, top in (("右下", 5, 5), ("左下", 1, 5), ("上", 3, 1)):
+            slide.shapes.add_textbox(Inches(left), Inches(top), Inches(1), Inches(1)).text_frame.text = text
+        group = slide.shapes.add_group_shape()
+        for text, top in (("组内一", 3), ("组内二", 2)):
+            group.shapes.add_textbox(Inches(1), Inches(top), Inches(1), Inches(1)).text_frame.text = text
+
+    lines = read_slides(slides_file(write), "x").pages[0].text.split("\n")
+    assert [line for line in lines if line] == ["上", "组内一", "组内二", "左下", "右下"]
+
+
+def test_slides_stand_in_the_order_of_the_presentation() -> None:
+    def write(presentation: Any) -> None:
+        for text in ("一", "二", "三"):
+            presentation.slides.add_slide(presentation.slide_layouts[5]).shapes.title.text = text
+        slides = presentation.slides._sldIdLst
+        slides.append(slides[0])
+
+    assert [page.label for page in read_slides(slides_file(write), "x").pages] == ["二", "三", "一"]
