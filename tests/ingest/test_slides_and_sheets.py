@@ -159,7 +159,7 @@ def test_shapes_are_read_from_the_top_down_and_groups_together() -> None:
             group.shapes.add_textbox(Inches(1), Inches(top), Inches(1), Inches(1)).text_frame.text = text
 
     lines = read_slides(slides_file(write), "x").pages[0].text.split("\n")
-    assert [line for line in lines if line] == ["上", "组内一", "组内二", "左下", "右下"]
+    assert [line for line in lines if line] == ["上", "组内二", "组内一", "左下", "右下"]
 
 
 def test_slides_stand_in_the_order_of_the_presentation() -> None:
