@@ -56,6 +56,12 @@ _NOT_WRITTEN = frozenset(("idna", "punycode", "undefined", "unicode_escape", "ra
 # Below this mean log-likelihood of the characters outside ASCII, no written language has been found. Rare
 # Chinese characters are still Chinese; the other languages are believed only when they read well.
 _NOT_WRITING = {"zh": -17.5, "other": -10.5}
+# So many bytes have to read well before a last character that is cut is believed to be one.
+_LEAST_BEFORE_CUT = 16
+# A file is a damaged one of an encoding where so little of what it holds outside ASCII cannot be read in it.
+_DAMAGED_SHARE = 0.02
+_DAMAGED_LEAST = 32
+_DAMAGE = 30.0
 _WINDOW = 1 << 16
 _WINDOWS = 4
 _FOREIGN = re.compile(rb"[\x80-\xff]")
@@ -90,7 +96,7 @@ def decode(data: bytes, *, encoding: str | None = None, declared: str | None = N
             return _finish(data[len(mark) :], codec, confidence=1.0)
     if not data:
         return Decoded("", "utf-8", 1.0)
-    return _decode_utf8(data) or _decode_likeliest(data, declared)
+    return _decode_utf32(data) or _decode_utf8(data) or _decode_likeliest(data, declared)
 
 
 def codec_name(encoding: str) -> str:
@@ -119,12 +125,26 @@ def _decode_as(data: bytes, encoding: str) -> Decoded:
         raise _undecodable(codec, error) from None
 
 
+def _decode_utf32(data: bytes) -> Decoded | None:
+    """The text as UTF-32 without a byte order mark. Of four random bytes one in four thousand could be a character."""
+    if len(data) % 4 or len(data) < 8 or b"\0" not in data[:8]:
+        return None
+    for codec in ("utf-32-le", "utf-32-be"):
+        try:
+            text = data.decode(codec)
+        except UnicodeDecodeError:
+            continue
+        if not re.search(r"[\x00-\x08\x0b\x0e-\x1f\x7f]", text):
+            return Decoded(text, codec, 1.0)
+    return None
+
+
 def _decode_utf8(data: bytes) -> Decoded | None:
     """The text as UTF-8, or None where that is not so or where a few characters agree only by accident."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        if error.end == len(data) and error.reason == "unexpected end of data" and error.start > 64:
+        if error.end == len(data) and error.reason == "unexpected end of data" and error.start >= _LEAST_BEFORE_CUT:
             text = data[: error.start].decode("utf-8")
             return Decoded(text, "utf-8", 1.0, cut_bytes=len(data) - error.start)
         if _damaged_utf8(data):
@@ -161,10 +181,10 @@ def _accidental_utf8(data: bytes, text: str) -> bool:
     """Whether a handful of characters are far likelier to be GBK than what UTF-8 makes of them.
 
     "一" in GBK is also a valid (and rare) Cyrillic letter in UTF-8. Every third GB 2312 character has
-    such bytes, so a text of more than a few characters cannot agree with UTF-8 by accident. Western
+    such bytes, so a text of more than a few different characters cannot agree with UTF-8 by accident. Western
     letters (é) are left alone: they do stand in short UTF-8 texts.
     """
-    foreign = [character for character in text if character > "\x7f"]
+    foreign = {character for character in set(text) if character > "\x7f"}
     if not 0 < len(foreign) <= 8 or any(character <= "\xff" for character in foreign):
         return False
     try:
@@ -178,11 +198,36 @@ def _accidental_utf8(data: bytes, text: str) -> bool:
 def _decode_likeliest(data: bytes, declared: str | None) -> Decoded:
     """The likeliest reading of bytes that are not UTF-8."""
     readings = sorted(_readings(data, declared), reverse=True)
+    _refuse_damaged(data, readings[0][0] if readings else None)
     if not readings:
         raise _no_encoding(data)
     best, codec = readings[0]
     margin = best - readings[1][0] if len(readings) > 1 else 50.0
     return _finish(data, codec, confidence=1.0 / (1.0 + math.exp(-min(margin, 50.0))))
+
+
+def _refuse_damaged(data: bytes, best: float | None) -> None:
+    """Raise for a Chinese text with a few bad bytes, rather than read all of it as something else.
+
+    ``best`` is the log-likelihood of the best reading without any; each bad byte costs the damaged one _DAMAGE.
+    """
+    sample = b"".join(_samples(data, wide=False))
+    for codec in ("gb18030", "big5hkscs"):
+        text = sample.decode(codec, errors="replace")
+        bad = text.count("\ufffd")
+        foreign = len(text) - sum(map(text.count, map(chr, range(0x80))))
+        if not bad or foreign < _DAMAGED_LEAST or bad > _DAMAGED_SHARE * foreign:
+            continue
+        plain = text.replace("\ufffd", "")
+        mean = foreign_mean(plain, ("zh",))
+        if mean is None or mean < _NOT_WRITING["other"]:
+            continue
+        if best is None or log_likelihood(plain, ("zh",)) - bad * _DAMAGE > best:
+            try:
+                data.decode(codec)
+            except UnicodeDecodeError as error:
+                if error.end < len(data):
+                    raise _undecodable(codec, error) from None
 
 
 def _readings(data: bytes, declared: str | None) -> Iterator[tuple[float, str]]:
@@ -257,7 +302,7 @@ def _finish(data: bytes, codec: str, *, confidence: float) -> Decoded:
     except UnicodeDecodeError as error:
         cut = len(data) - error.start
         at_the_end = error.end == len(data) and ("incomplete" in error.reason or "truncated" in error.reason)
-        if not at_the_end or cut > 3 or error.start < 64:
+        if not at_the_end or cut > 3 or error.start < _LEAST_BEFORE_CUT:
             raise _undecodable(codec, error) from None
         return Decoded(*_decode_whole(data[: error.start], codec), confidence, cut)
 
