@@ -1,4 +1,4 @@
-"""Whole files in Big5, GBK, GB 18030, UTF-16, UTF-32: each comes back to the character, or is refused with the place."""
+"""Whole files in Big5, GBK, GB 18030, UTF-16, UTF-32: each comes back to the character or is refused with the place."""
 
 from __future__ import annotations
 
