@@ -21,6 +21,8 @@ _TAGS = re.compile("(\U0001f3f4[\U000e0030-\U000e007a]+\U000e007f)|[\U000e0000-\
 _JOINERS = re.compile(
     "(?<=[\x00-\u02ff\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\uff00-\uffef])[\u200c\u200d]+|^[\u200c\u200d]+"
 )
+_WIDTHLESS = re.compile("[\u200b\u200c\u200d\u2060-\u2064\ufeff]")
+_HINTS, _HINTS_SHARE = 20, 0.02
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _TRAILING_SPACE = re.compile(r"[ \t\u3000\xa0]+$", re.MULTILINE)
 _BLANK_LINES = re.compile(r"\n{3,}")
@@ -41,6 +43,18 @@ def visible(text: str) -> str:
     text = _NEWLINES.sub("\n", text)
     text = _TAGS.sub(lambda match: match.group(1) or "", _INVISIBLE.sub("", text))
     return _SURROGATES.sub("\ufffd", _JOINERS.sub("", text))
+
+
+def invisible_count(text: str) -> int:
+    """How many characters of ``text`` carry something past a reader's eyes.
+
+    Tag characters outside of flags always; zero-width ones where they are too many to be hints for line breaks.
+    """
+    if _SUSPECT.search(text) is None:
+        return 0
+    tags = sum(len(match.group()) for match in _TAGS.finditer(text) if not match.group(1))
+    widthless = len(_WIDTHLESS.findall(text))
+    return tags + (widthless if widthless > max(_HINTS, _HINTS_SHARE * len(text)) else 0)
 
 
 def clean_page(text: str) -> str:

@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-from chinese_alpaca_rag.ingest.cleaning import clean_page, visible
+from chinese_alpaca_rag.ingest.cleaning import clean_page, invisible_count, visible
 from chinese_alpaca_rag.ingest.decoding import decode
+from chinese_alpaca_rag.ingest.hidden import hidden_words, told_hidden
+from chinese_alpaca_rag.ingest.hidden_markup import HiddenElements
 from chinese_alpaca_rag.ingest.html_tables import table_grid
 from chinese_alpaca_rag.ingest.joining import collapse_spaces
 from chinese_alpaca_rag.ingest.refusals import without_text
@@ -36,11 +38,6 @@ _BLOCKS = _names(
     "section summary table tbody td tfoot th thead tr ul"
 )
 _HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
-_HIDDEN_STYLE = re.compile(
-    r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)|opacity\s*:\s*0(?:\.0+)?"
-    r"|font-size\s*:\s*0(?:\.0+)?(?:px|pt|em|rem|%)?)\s*(?:!\s*important\s*)?(?:;|$)",
-    re.IGNORECASE,
-)
 _DECLARED = re.compile(
     rb"<meta[^>]+charset\s*=\s*[\"']?\s*([\w.:-]+)|^\s*<\?xml[^>]+encoding\s*=\s*[\"']([\w.:-]+)", re.IGNORECASE
 )
@@ -66,22 +63,21 @@ def read_html(data: bytes, name: str, *, encoding: str | None = None) -> ParsedD
     tree = LexborHTMLParser(_flattened(visible(decoded.text)))
     root = tree.root
     writer = _Writer()
+    hidden = HiddenElements(tree)
     if root is not None:
-        _write(root, writer, _outer_tables(root))
+        _Walker(writer, _outer_tables(root), hidden).write(root)
     text = clean_page(writer.text())
+    count = hidden.count + invisible_count(decoded.text)
     if not text.strip():
-        raise without_text()
+        raise without_text(hidden_words(count) if count else None)
     element = tree.css_first("title")
     title = " ".join(element.text(deep=True).split()) if element is not None else ""
     if not title and (heading := re.search(r"^#+ (.+)$", text, re.MULTILINE)):
         title = heading.group(1)
     return ParsedDocument(
-        format="html",
-        title=title or name,
-        pages=(Page(1, text),),
-        encoding=decoded.encoding,
-        confidence=decoded.confidence,
-    )
+        format="html", title=title or name, pages=(Page(1, text),), encoding=decoded.encoding,
+        confidence=decoded.confidence, hidden=told_hidden(count),
+    )  # fmt: skip
 
 
 def _flattened(html: str) -> str:
@@ -162,31 +158,82 @@ def _outer_tables(root: LexborNode) -> frozenset[int]:
     return frozenset(outer)
 
 
-def _write(root: LexborNode, writer: _Writer, outer: frozenset[int]) -> None:
-    """Write the visible text of ``root`` and everything inside it."""
-    for node, event in _walk(root, outer):
-        tag = node.tag or ""
-        if event == "table":
-            _write_table(node, writer)
-        elif tag == "-text":
-            if event == "enter":
-                writer.add(node.text_content or "")
-        elif tag == "br":
-            if event == "enter":
-                writer.break_line()
-        elif event == "enter":
-            _enter(tag, writer)
+class _Walker:
+    """Writes what is seen of a tree: neither elements that hold no text for readers, nor hidden ones."""
+
+    def __init__(self, writer: _Writer, outer: frozenset[int], hidden: HiddenElements) -> None:
+        self._writer = writer
+        self._outer = outer
+        self._hidden = hidden
+
+    def write(self, root: LexborNode) -> None:
+        """Write the visible text of ``root`` and everything inside it."""
+        writer = self._writer
+        for node, event in self._walk(root):
+            tag = node.tag or ""
+            if event == "table":
+                self._write_table(node)
+            elif tag == "-text":
+                if event == "enter":
+                    writer.add(node.text_content or "")
+            elif tag == "br":
+                if event == "enter":
+                    writer.break_line()
+            elif event == "enter":
+                _enter(tag, writer)
+            else:
+                _leave(tag, writer)
+
+    def _write_table(self, node: LexborNode) -> None:
+        self._writer.end_line(blank=True)
+        grid, header_rows = table_grid(node, self._cell_text)
+        for line in table_lines(grid, header_rows=header_rows):
+            self._writer.add(line)
+            self._writer.end_line()
+        self._writer.end_line(blank=True)
+
+    def _cell_text(self, cell: LexborNode) -> str:
+        writer = _Writer()
+        if cell in self._hidden:
+            self._hidden.pass_over(cell)
         else:
-            _leave(tag, writer)
+            _Walker(writer, frozenset(), self._hidden).write(cell)
+        return writer.text().replace("\n", " ").strip()
 
+    def _walk(self, root: LexborNode) -> Iterator[tuple[LexborNode, _Event]]:
+        """Every node that is seen, in document order: entered and left, or met as a table of data and not entered."""
+        node: LexborNode | None = root
+        depth = 0
+        while node is not None:
+            if node in self._hidden:
+                if node.tag not in _UNSEEN:
+                    self._hidden.pass_over(node)
+            elif self._is_data_table(node):
+                yield node, "table"
+            elif not _is_unseen(node):
+                yield node, "enter"
+                child = node.first_child
+                if child is not None:
+                    node, depth = child, depth + 1
+                    continue
+                yield node, "leave"
+            while depth and node.next is None:
+                parent = node.parent
+                if parent is None:
+                    return
+                node, depth = parent, depth - 1
+                yield node, "leave"
+            node = node.next if depth else None
 
-def _write_table(node: LexborNode, writer: _Writer) -> None:
-    writer.end_line(blank=True)
-    grid, header_rows = table_grid(node, _cell_text)
-    for line in table_lines(grid, header_rows=header_rows):
-        writer.add(line)
-        writer.end_line()
-    writer.end_line(blank=True)
+    def _is_data_table(self, node: LexborNode) -> bool:
+        """Whether this is a table that holds rows of data, rather than one that arranges the parts of a page."""
+        if node.tag != "table":
+            return False
+        if node.mem_id in self._outer or node.css_first(_PARTS_OF_A_PAGE) is not None:
+            return False
+        cells = node.css("td, th")
+        rows = len(node.css("tr"))
+        return len(cells) > rows > 0 and all(len(cell.text(deep=True)) <= _LAYOUT_CELL for cell in cells[:200])
 
 
 def _enter(tag: str, writer: _Writer) -> None:
@@ -215,54 +262,8 @@ def _leave(tag: str, writer: _Writer) -> None:
             writer.drop_prefix()
 
 
-def _walk(root: LexborNode, outer: frozenset[int]) -> Iterator[tuple[LexborNode, _Event]]:
-    """Every node that is seen, in document order: entered and left, or met as a table of data and not entered."""
-    node: LexborNode | None = root
-    depth = 0
-    while node is not None:
-        if _is_data_table(node, outer):
-            yield node, "table"
-        elif not _is_unseen(node):
-            yield node, "enter"
-            child = node.first_child
-            if child is not None:
-                node, depth = child, depth + 1
-                continue
-            yield node, "leave"
-        while depth and node.next is None:
-            parent = node.parent
-            if parent is None:
-                return
-            node, depth = parent, depth - 1
-            yield node, "leave"
-        node = node.next if depth else None
-
-
 def _is_unseen(node: LexborNode) -> bool:
     tag = node.tag or ""
     if tag == "-text":
         return False
-    if tag in _UNSEEN or tag.startswith(("-", "!")):
-        return tag not in ("-document", "-undef")
-    attributes = node.attributes
-    if not attributes:
-        return False
-    style = attributes.get("style")
-    return "hidden" in attributes or bool(style and _HIDDEN_STYLE.search(style))
-
-
-def _is_data_table(node: LexborNode, outer: frozenset[int]) -> bool:
-    """Whether this is a table that holds rows of data, rather than one that arranges the parts of a page."""
-    if node.tag != "table" or _is_unseen(node):
-        return False
-    if node.mem_id in outer or node.css_first(_PARTS_OF_A_PAGE) is not None:
-        return False
-    cells = node.css("td, th")
-    rows = len(node.css("tr"))
-    return len(cells) > rows > 0 and all(len(cell.text(deep=True)) <= _LAYOUT_CELL for cell in cells[:200])
-
-
-def _cell_text(cell: LexborNode) -> str:
-    writer = _Writer()
-    _write(cell, writer, frozenset())
-    return writer.text().replace("\n", " ").strip()
+    return (tag in _UNSEEN or tag.startswith(("-", "!"))) and tag not in ("-document", "-undef")

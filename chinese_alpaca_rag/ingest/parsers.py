@@ -74,7 +74,7 @@ _ROWS = (
     Parser("epub", "epub", "read_epub", "EPUB"),
     Parser("xml", "xml_text", "read_xml", "XML", takes_encoding=True),
     Parser("msg", "outlook", "read_outlook", "Outlook"),
-    Parser("html", "markup", "read_html", "HTML", takes_encoding=True),
+    Parser("html", "markup", "read_html", "HTML", version=2, takes_encoding=True),
     Parser("pdf", "pdf", "read_pdf", "PDF", version=2, takes_password=True),
     Parser("docx", "word", "read_word", "Word", version=2),
     Parser("xlsx", "sheets", "read_sheets", "Excel"),

@@ -6,8 +6,9 @@ import csv
 import io
 import re
 
-from chinese_alpaca_rag.ingest.cleaning import clean_page
+from chinese_alpaca_rag.ingest.cleaning import clean_page, invisible_count
 from chinese_alpaca_rag.ingest.decoding import Decoded, decode
+from chinese_alpaca_rag.ingest.hidden import told_hidden
 from chinese_alpaca_rag.ingest.refusals import damaged, without_text
 from chinese_alpaca_rag.ingest.tables import table_lines
 from chinese_alpaca_rag.ingest.unwrapping import unwrap
@@ -82,4 +83,5 @@ def _whole(format_name: str, title: str, decoded: Decoded, text: str) -> ParsedD
         encoding=decoded.encoding,
         missing=missing,
         confidence=decoded.confidence,
+        hidden=told_hidden(invisible_count(decoded.text)),
     )

@@ -126,3 +126,57 @@ def test_deep_nesting_is_read(markup: str) -> None:
 def test_a_page_without_text_is_refused() -> None:
     with pytest.raises(DocumentRefusedError):
         text_of("<html><body><script>1</script></body></html>")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<p hidden>藏着</p>",
+        "<p style='display:none'>藏着</p>",
+        "<style>.x{display:none}</style><p class=x>藏着</p>",
+        "<style>/* a */ .y, #x { color: red; visibility: hidden }</style><p id=x>藏着</p>",
+        "<style>@media screen { div.x { display : none !important } }</style><div class='a x'><b>藏着</b></div>",
+        "<p style='color:#fff'>藏着</p>",
+        "<style>.w{color:white}</style><span class=w>藏着</span>",
+        "<p style='font-size:0'>藏着</p>",
+        "<table><tr><td>甲</td><td style='display:none'>藏着</td></tr><tr><td>乙</td><td>丙</td></tr></table>",
+    ],
+)
+def test_hidden_text_is_left_out_and_told(page: str) -> None:
+    document = read_html(f"<html><body>看得见{page}</body></html>".encode(), "x")
+    assert "藏着" not in document.pages[0].text
+    assert "看得见" in document.pages[0].text
+    assert "2" in document.hidden
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<style>.x:hover{display:none}</style><p class=x>看得见</p>",
+        "<style>@media print { .x { display:none } }</style><p class=x>看得见</p>",
+        "<style>.x{display:none} .x{display:block}</style><p class=x>看得见</p>",
+        "<style>.x{display:none}</style><p class=x style='display:block'>看得见</p>",
+        "<div style='background:#003366'><p style='color:#fff'>看得见</p></div>",
+        "<style>.bar{background-color:navy}</style><div class=bar><p style='color:white'>看得见</p></div>",
+        "<table bgcolor=navy><tr><td style='color:white'>看得见</td></tr></table>",
+        "<style>p{color:red} broken{{{ .x{display:</style><p class=x>看得见</p>",
+    ],
+)
+def test_what_is_seen_after_all_is_kept(page: str) -> None:
+    document = read_html(f"<html><body>{page}</body></html>".encode(), "x")
+    assert document.pages[0].text.strip() == "看得见"
+    assert document.hidden == ""
+
+
+def test_characters_that_carry_something_past_the_eye_are_told() -> None:
+    tags = "".join(chr(0xE0000 + ord(letter)) for letter in "ignore")
+    document = read_html(f"<p>看得见{tags}</p>".encode(), "x")
+    assert document.pages[0].text == "看得见"
+    assert "6" in document.hidden
+    assert read_html("<p>长\u200b长\u200b的词 🏴\U000e0067\U000e0062\U000e007f</p>".encode(), "x").hidden == ""
+
+
+def test_a_page_of_many_styles_ends_soon() -> None:
+    sheet = "".join(f".c{number} .d{number} {{ display: none }}" for number in range(20_000))
+    body = "".join(f"<p class=c{number}>段落{number}</p>" for number in range(2_000))
+    assert "段落1999" in read_html(f"<style>{sheet}</style>{body}".encode(), "x").pages[0].text
