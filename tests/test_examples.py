@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -121,3 +122,29 @@ def test_complete(tmp_path: Path) -> None:
     base = build_toy_family(tmp_path, tokenizer_model=toy_tokenizer_model(), kind="base")
     for path in (base.gguf, base.hf):
         assert run("complete.py", path, "长江是").strip()
+
+
+def test_watch_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "a.txt").write_text("员工每年享有十五天年假。", encoding="utf-8")
+    command = [sys.executable, str(ROOT / "examples" / "watch_folder.py"), str(folder), str(tmp_path / "library")]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", cwd=ROOT
+    ) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        program.stdin.write("年假有几天？\n")
+        program.stdin.flush()
+        assert "十五天" in program.stdout.readline()
+        (folder / "b.txt").write_text("病假须在三天内交证明。", encoding="utf-8")
+        for _ in range(60):
+            time.sleep(0.5)
+            program.stdin.write("病假证明几天内交？\n")
+            program.stdin.flush()
+            answer = program.stdout.readline()
+            if "三天" in answer:
+                break
+        assert "三天" in answer
+        program.stdin.close()
+        assert program.wait(timeout=30) == 0
