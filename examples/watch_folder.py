@@ -1,6 +1,6 @@
-"""Keep a library in step with a folder, and answer questions about it: ``python examples/watch_folder.py FOLDER LIBRARY``.
+"""Keep a library in step with a folder and answer questions from standard input, one a line.
 
-Questions come from standard input, one a line.
+``python examples/watch_folder.py FOLDER LIBRARY``
 """
 
 import subprocess
