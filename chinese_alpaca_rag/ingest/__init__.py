@@ -14,12 +14,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from chinese_alpaca_rag.ingest.cleaning import cleaned
     from chinese_alpaca_rag.ingest.documents import DocumentFileLoader, load_documents
     from chinese_alpaca_rag.ingest.pipeline import FileOutcome, ingest_paths
     from chinese_alpaca_rag.ingest.reading import read_document
     from chinese_alpaca_rag.ingest.text_splitter import ChineseTextSplitter
 
 _HOMES = {
+    "cleaning": ("cleaned",),
     "documents": ("DocumentFileLoader", "load_documents"),
     "pipeline": ("FileOutcome", "ingest_paths"),
     "reading": ("read_document",),
@@ -30,6 +32,7 @@ __all__ = [
     "ChineseTextSplitter",
     "DocumentFileLoader",
     "FileOutcome",
+    "cleaned",
     "ingest_paths",
     "load_documents",
     "read_document",

@@ -1,12 +1,15 @@
 """What is taken out of any text before it is stored: what nobody sees.
 
 Invisible characters can carry instructions to a model past a reader's eyes, and they keep words from being
-found. Visible text is never changed here.
+found. Of visible text only the spaces around lines change, and forms that fonts and old encodings put for plain letters.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
+
+from chinese_alpaca_rag.ingest.tracked import TrackedText
 
 _NEWLINES = re.compile(r"\r\n?|[\v\f\x1c-\x1e\x85\u2028\u2029]")
 # Controls, soft hyphen, zero-width spaces, directional marks and overrides, invisible operators, fillers, byte
@@ -24,6 +27,10 @@ _JOINERS = re.compile(
 _WIDTHLESS = re.compile("[\u200b\u200c\u200d\u2060-\u2064\ufeff]")
 _HINTS, _HINTS_SHARE = 20, 0.02
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_FORMS = re.compile(
+    "[\ufb00-\ufb06\u2f00-\u2fd5\u2e9f\u2ef3\uf900-\ufa0d\ufa10\ufa12\ufa15-\ufa1e\ufa20\ufa22\ufa25\ufa26\ufa2a-\ufad9]"
+)
+_EDGES = re.compile(r"\A\n+|\n+\Z")
 _TRAILING_SPACE = re.compile(r"[ \t\u3000\xa0]+$", re.MULTILINE)
 _BLANK_LINES = re.compile(r"\n{3,}")
 
@@ -58,6 +65,31 @@ def invisible_count(text: str) -> int:
 
 
 def clean_page(text: str) -> str:
-    """The text of a page as it is stored: visible, no space at line ends, at most one blank line in a row."""
-    text = _TRAILING_SPACE.sub("", visible(text))
-    return _BLANK_LINES.sub("\n\n", text).strip("\n")
+    """The text of a page as it is stored: visible, no space at line ends, at most one blank line in a row.
+
+    Ligatures (ﬁ), and radicals and compatibility ideographs that fonts put for the characters themselves, become plain
+    letters and characters; width and script stay the author's. :func:`cleaned` knows where each character stood.
+    """
+    text = visible(text)
+    if _FORMS.search(text) is not None:
+        text = _FORMS.sub(_plain_form, text)
+    return _BLANK_LINES.sub("\n\n", _TRAILING_SPACE.sub("", text)).strip("\n")
+
+
+def cleaned(text: str) -> TrackedText:
+    """``clean_page(text)`` as its ``text``, with a map from its places back to those of ``text``."""
+    tracked = TrackedText(text)
+    tracked.sub(_NEWLINES, "\n")
+    tracked.sub(_INVISIBLE, "")
+    tracked.sub(_TAGS, lambda match: match.group(1) or "")
+    tracked.sub(_JOINERS, "")
+    tracked.sub(_SURROGATES, "\ufffd")
+    tracked.sub(_FORMS, _plain_form)
+    tracked.sub(_TRAILING_SPACE, "")
+    tracked.sub(_BLANK_LINES, "\n\n")
+    tracked.sub(_EDGES, "")
+    return tracked
+
+
+def _plain_form(match: re.Match[str]) -> str:
+    return unicodedata.normalize("NFKC", match.group())

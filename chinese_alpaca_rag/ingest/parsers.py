@@ -55,14 +55,14 @@ class Parser:
 _ROWS = (
     # LibreOffice converts these before the parser of the new format reads them.
     Parser("doc", "word", "read_word", "Word", version=2),
-    Parser("xls", "sheets", "read_sheets", "Excel"),
+    Parser("xls", "sheets", "read_sheets", "Excel", version=2),
     Parser("ppt", "slides", "read_slides", "PowerPoint", version=2),
     Parser("encrypted", "encrypted_office", "read_encrypted", "Office", takes_password=True, internal=True),
     Parser("pdf-with-pictures", "pdf", "read_pictured_pdf", "PDF", takes_password=True, internal=True),
     Parser("scans", "scans", "read_scans", "PDF", takes_password=True, takes_pages=True, internal=True),
-    Parser("text", "plain_text", "read_text", "TXT", takes_encoding=True, plain=True),
-    Parser("markdown", "plain_text", "read_markdown", "Markdown", takes_encoding=True, plain=True),
-    Parser("csv", "plain_text", "read_csv", "CSV", takes_encoding=True, plain=True),
+    Parser("text", "plain_text", "read_text", "TXT", version=2, takes_encoding=True, plain=True),
+    Parser("markdown", "plain_text", "read_markdown", "Markdown", version=2, takes_encoding=True, plain=True),
+    Parser("csv", "plain_text", "read_csv", "CSV", version=2, takes_encoding=True, plain=True),
     Parser("json", "json_text", "read_json", "JSON", takes_encoding=True),
     Parser("jsonl", "json_text", "read_json_lines", "JSON", takes_encoding=True),
     Parser("subtitles", "subtitles", "read_subtitles", "SRT", takes_encoding=True),
@@ -77,7 +77,7 @@ _ROWS = (
     Parser("html", "markup", "read_html", "HTML", version=2, takes_encoding=True),
     Parser("pdf", "pdf", "read_pdf", "PDF", version=2, takes_password=True),
     Parser("docx", "word", "read_word", "Word", version=2),
-    Parser("xlsx", "sheets", "read_sheets", "Excel"),
+    Parser("xlsx", "sheets", "read_sheets", "Excel", version=2),
     Parser("pptx", "slides", "read_slides", "PowerPoint", version=2),
 )
 

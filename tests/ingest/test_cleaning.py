@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chinese_alpaca_rag.ingest import cleaning
-from chinese_alpaca_rag.ingest.cleaning import clean_page, visible
+from chinese_alpaca_rag.ingest.cleaning import clean_page, cleaned, visible
 from chinese_alpaca_rag.ingest.joining import collapse_spaces, join_lines
 from chinese_alpaca_rag.ingest.plain_text import read_csv, read_markdown, read_text
 from chinese_alpaca_rag.ingest.unwrapping import unwrap
@@ -149,3 +151,50 @@ def test_no_character_that_is_taken_out_is_overlooked() -> None:
         if cleaning._SUSPECT.search(text) is None:
             rest = cleaning._TAGS.sub("", cleaning._INVISIBLE.sub("", cleaning._NEWLINES.sub("\n", text)))
             assert cleaning._SURROGATES.sub("\ufffd", cleaning._JOINERS.sub("", rest)) == text, hex(code)
+
+
+ODD = st.text(
+    st.one_of(
+        st.characters(),
+        st.sampled_from("ﬁﬀ⼀⽇豈\u200b\ufeff\r\n\t \u3000\x00\U000e0041\U0001f3f4\u200d\ud800"),
+        st.sampled_from("年假abc\n"),
+    ),
+    max_size=60,
+)
+
+
+@given(ODD)
+def test_a_cleaned_text_knows_where_its_characters_stood(text: str) -> None:
+    tracked = cleaned(text)
+    assert tracked.text == clean_page(text)
+    spans = [tracked.original_span(place, place + 1) for place in range(len(tracked.text))]
+    assert spans == sorted(spans)
+    for character, (start, end) in zip(tracked.text, spans, strict=True):
+        assert 0 <= start < end <= len(text)
+        original = text[start:end]
+        known = original == character or character in unicodedata.normalize("NFKC", original)
+        assert known or ((character in "\n\ufffd" and not original.strip()) or original in ("\ud800",)), (
+            character,
+            original,
+        )
+    covered = {place for start, end in spans for place in range(start, end)}
+    lost = [text[place] for place in range(len(text)) if place not in covered]
+    assert all(
+        character.isspace()
+        or visible(f"甲{character}乙") != f"甲{character}乙"
+        or character in "\U0001f3f4\u200c\u200d"
+        for character in lost
+    )
+
+
+def test_stretches_map_to_stretches() -> None:
+    original = "\ufeff第\u200b一 ﬁne\r\n\r\n\r\n\r\n二  \n"
+    tracked = cleaned(original)
+    assert tracked.text == "第一 fine\n\n二"
+    start = tracked.text.index("fine")
+    assert original[slice(*tracked.original_span(start, start + 4))] == "ﬁne"
+    assert original[slice(*tracked.original_span(0, 2))] == "第\u200b一"
+    assert original[slice(*tracked.original_span(len(tracked.text) - 1, len(tracked.text)))] == "二"
+    assert tracked.original_span(0, 0) == (1, 1)
+    with pytest.raises(ValueError, match="no such place"):
+        tracked.original_span(0, 99)
