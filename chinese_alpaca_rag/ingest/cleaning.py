@@ -1,7 +1,7 @@
 """What is taken out of any text before it is stored: what nobody sees.
 
 Invisible characters can carry instructions to a model past a reader's eyes, and they keep words from being
-found. Of visible text only the spaces around lines change, and forms that fonts and old encodings put for plain letters.
+found. Of visible text only spaces around lines change, and forms that fonts and old encodings put for plain letters.
 """
 
 from __future__ import annotations
