@@ -11,6 +11,8 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+from chinese_alpaca_rag.graphemes import is_boundary
+
 _LINE = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 # A run of ends: "？！", "……", "...". A single "." is an end only in the company `_dot_ends` asks for.
 _END = re.compile(r"[。！？；｡‼⁇⁈⁉…!?;.．]+")
@@ -31,8 +33,8 @@ _ABBREVIATION = re.compile(
 def sentence_spans(text: str) -> list[tuple[int, int]]:
     """Start and end offsets (code points, end exclusive) of the sentences of ``text``, in order.
 
-    Spans do not overlap and begin and end on characters that are no white space; every such character
-    of the text lies in one of them. A text without any gives an empty list.
+    Spans do not overlap and begin and end on characters that are no white space, or on a space that bears
+    an accent; every such character of the text lies in one of them. A text without any gives an empty list.
     """
     spans: list[tuple[int, int]] = []
     for line in _LINE.finditer(text):
@@ -57,9 +59,19 @@ def is_cjk(character: str) -> bool:
     )
 
 
-def _append_trimmed(spans: list[tuple[int, int]], text: str, start: int, end: int) -> None:
-    while start < end and text[start].isspace():
+def behind_white_space(text: str, start: int, end: int) -> int:
+    """The first offset from ``start`` on that white space does not hold; a space that bears an accent is none."""
+    while (
+        start < end
+        and text[start].isspace()
+        and (start + 1 == end or text[start + 1].isspace() or is_boundary(text, start + 1))
+    ):
         start += 1
+    return start
+
+
+def _append_trimmed(spans: list[tuple[int, int]], text: str, start: int, end: int) -> None:
+    start = behind_white_space(text, start, end)
     while end > start and text[end - 1].isspace():
         end -= 1
     if start < end:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chinese_alpaca_rag.errors import WrongUsageError
-from chinese_alpaca_rag.ingest.graphemes import boundary_at_or_before
+from chinese_alpaca_rag.graphemes import boundary_at_or_before
 from chinese_alpaca_rag.ingest.headings import Heading, HeadingPath, find_headings
 from chinese_alpaca_rag.ingest.lengths import LengthFunction, Ruler
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.library.records import Page, ParsedDocument, PassageSpan
-from chinese_alpaca_rag.sentences import sentence_spans
+from chinese_alpaca_rag.sentences import behind_white_space, sentence_spans
 
 if TYPE_CHECKING:
     from chinese_alpaca_rag.ingest.text_splitter import ChineseTextSplitter
@@ -132,9 +132,7 @@ def _parts(text: str, start: int, end: int, ruler: Ruler) -> Iterator[tuple[int,
             part_end -= 1
         if part_end > start:
             yield start, part_end
-        start = cut
-        while start < end and text[start].isspace():
-            start += 1
+        start = behind_white_space(text, cut, end)
     if start < end:
         yield start, end
 
@@ -145,8 +143,13 @@ def _groups(pieces: Sequence[_Piece], depths: Sequence[int], ruler: Ruler) -> It
     for index in range(1, len(pieces)):
         if index > first and _breaks(pieces, depths, first, index, ruler):
             last = index
-            # A heading goes with what it stands above.
-            while last - 1 > first and _stands_alone(pieces, last - 1):
+            # A heading goes with what it stands above, if both fit.
+            most = ruler.size if ruler.is_strict else 1.2 * ruler.size
+            while (
+                last - 1 > first
+                and _stands_alone(pieces, last - 1)
+                and ruler.fits(pieces[last - 1].start, pieces[index].end, most)
+            ):
                 last -= 1
             yield first, last
             first = last

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chinese_alpaca_rag.graphemes import is_boundary
 from chinese_alpaca_rag.sentences import sentence_spans
 
 
@@ -62,7 +63,9 @@ def test_spans_hold_every_visible_character_once(text: str) -> None:
     spans = sentence_spans(text)
     assert all(start < end for start, end in spans)
     assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
-    assert all(not text[start].isspace() and not text[end - 1].isspace() for start, end in spans)
+    # A space that bears an accent stays with it.
+    assert all(not text[start].isspace() or not is_boundary(text, start + 1) for start, _ in spans)
+    assert all(not text[end - 1].isspace() for _, end in spans)
     assert all("\n" not in text[start:end] for start, end in spans)
     outside = "".join(
         text[end:start] for (_, end), (start, _) in zip([(0, 0), *spans], [*spans, (len(text), 0)], strict=True)

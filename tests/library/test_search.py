@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 import random
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -177,10 +176,8 @@ def test_a_question_of_a_hundred_thousand_characters(library: Library) -> None:
     for number in range(30):
         put(library, f"/{number}", noise[number * 3000 : number * 3000 + 400])
     put(library, "/要找的", "龘靐齉爩鱻麤", title="")
-    started = time.perf_counter()
     found = sources(library, noise[0:99_000] + "龘靐齉爩鱻麤" + "的" * 1000, limit=40)
     assert len(found) == 31  # the end of the question is read as its beginning is
-    assert time.perf_counter() - started < 5
 
 
 def test_a_library_of_one_passage(library: Library) -> None:
