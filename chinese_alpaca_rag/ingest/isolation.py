@@ -143,6 +143,7 @@ class ParserProcess:
             return {"failed": "time" if timed_out.is_set() else "crash", "status": child.returncode}
         finally:
             timer.cancel()
+            timer.join()  # leave no thread behind
         self._served += 1
         if answer.get("failed") or answer.get("resident", 0) > _LARGEST_CHILD:
             self._stop()
