@@ -12,17 +12,24 @@ import re
 import unicodedata
 
 # Characters that print nothing and may stand inside a word: soft hyphen, zero-width, direction, variation, tags.
-_INVISIBLE = re.compile(
-    "[\u00ad\u034f\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff\U000e0000-\U000e01ef]+"
-)
+_INVISIBLE_RANGES = "\u00ad\u034f\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff\U000e0000-\U000e01ef"
+_INVISIBLE = re.compile(f"[{_INVISIBLE_RANGES}]+")
 
 
 def comparable(text: str) -> str:
     """``text`` without differences of width (NFKC), case, script and invisible characters. Offsets do not survive."""
     if text.isascii():
         return text.lower()
-    text = _INVISIBLE.sub("", text).translate(_COMPARABLE)
-    # Asking is several times cheaper than normalising, and with its punctuation translated most text is normal.
+    # Looking is several times cheaper than translating and normalising, and most text needs little of either.
+    changing = set(_CHANGING.findall(text))
+    if len(changing) <= _FEW:
+        for character in changing:
+            text = text.replace(character, _CHANGED.get(character, ""))
+    else:
+        text = _INVISIBLE.sub("", text).translate(_TABLE)
+    for wide, narrow in _WIDE_MARKS:
+        if wide in text:
+            text = text.replace(wide, narrow)
     if not unicodedata.is_normalized("NFKC", text):
         text = simplified(unicodedata.normalize("NFKC", text))
     text = text.casefold()
@@ -108,4 +115,7 @@ _SIMPLIFIED = (
     "鸬鹴鹦鹳鹂鸾卤咸鹾碱盐丽麦麸面面曲曲面么么黄黉点党黪霉黡黩黾鼋鼌鼍冬鼹齐斋赍齑齿龀龁龂龅龇龃龆龄出龈啮龊龉龋腭龌龙厐庞䶮龚龛龟䜤鿒"
 )
 _TABLE = str.maketrans(_TRADITIONAL, _SIMPLIFIED)
-_COMPARABLE = {**_TABLE, **{mark: mark - 0xFEE0 for mark in map(ord, "，：；！？（）％")}}
+_CHANGING = re.compile(f"[{_TRADITIONAL}{_INVISIBLE_RANGES}]")
+_CHANGED = dict(zip(_TRADITIONAL, _SIMPLIFIED, strict=True))
+_FEW = 12
+_WIDE_MARKS = tuple((mark, chr(ord(mark) - 0xFEE0)) for mark in "，：；！？（）％")

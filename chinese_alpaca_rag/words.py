@@ -31,6 +31,8 @@ _PIECE = re.compile(
     r"|(?P<grouped>(?<![\d,.])\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,]))"
     rf"|(?P<word>{_LETTER}+(?:{_JOINT}{_LETTER}+)*(?:\+\+|\#(?!\w))?)"
 )
+_NOT_CHINESE = re.compile(rf"[^{_CJK}\s。、《》（）()“”；;？！?!…]+")  # nor what neither is nor joins a word
+_LONE_MARKS = frozenset(",.:·‧/-—'\"%&+~<>[]*=|")
 _PART = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+")
 
 
@@ -59,6 +61,14 @@ def pieces(plain_text: str) -> Iterator[Piece]:
             yield Piece(found, "", touches)
         else:
             yield Piece("", found.replace(",", "") if match.lastgroup == "grouped" else found, touches)
+
+
+def words_in(plain_text: str) -> Iterator[str]:
+    """The words of ``plain`` text in order, as ``pieces`` gives them."""
+    for stretch in _NOT_CHINESE.findall(plain_text):
+        if stretch not in _LONE_MARKS:
+            for piece in pieces(stretch):
+                yield piece.word
 
 
 def is_chinese(term: str) -> bool:

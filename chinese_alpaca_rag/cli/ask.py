@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from chinese_alpaca_rag.cli.answering import close_model, follow, open_model, show_result
 from chinese_alpaca_rag.cli.output import Output, is_terminal
 from chinese_alpaca_rag.cli.places import pages_of_library
+from chinese_alpaca_rag.cli.retrieving import empty_library, passage_count
 from chinese_alpaca_rag.cli.session import Session
 from chinese_alpaca_rag.cli.usage import missing
-from chinese_alpaca_rag.errors import EmptyLibraryError, EmptyQuestionError, WrongUsageError
+from chinese_alpaca_rag.errors import EmptyQuestionError, WrongUsageError
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.library.store import Library
 from chinese_alpaca_rag.settings import EXTRACTIVE
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
     from chinese_alpaca_rag.chains.packings import PackingMemory
     from chinese_alpaca_rag.chains.question_answering import QuestionAnswering
-
-DEFAULT_PASSAGES = 12
 
 
 def ask(
@@ -38,7 +37,7 @@ def ask(
 ) -> int:
     """Answer ``question`` (``-`` reads it from standard input), or those of a file, from the library's documents."""
     _check_what_is_asked(question, questions, answers)
-    count = _passage_count(passages)
+    count = passage_count(passages)
     if questions is not None:
         from chinese_alpaca_rag.cli.ask_many import ask_many
 
@@ -59,7 +58,7 @@ def opened_chain(session: Session, passages: int) -> Iterator[tuple[QuestionAnsw
     model = None if session.settings.model == EXTRACTIVE else open_model(session, keeping=True)
     with Library.open(session.settings.library, readonly=True) as library:
         if not library.passage_count():
-            raise _empty_library(session)
+            raise empty_library(session)
         # LangChain takes a third of a second to import: not before the quick refusals.
         from chinese_alpaca_rag.chains import create_qa_chain
         from chinese_alpaca_rag.retrieval.lexical import LibraryRetriever
@@ -140,26 +139,3 @@ def _from_standard_input(output: Output) -> str:
     except UnicodeDecodeError:
         # A Chinese Windows or an old file; GB18030 takes in GBK and GB2312.
         return content.decode("gb18030", "replace")
-
-
-def _passage_count(given: str | None) -> int:
-    if given is None:
-        return DEFAULT_PASSAGES
-    if given.strip().isascii() and given.strip().isdigit() and 0 < int(given) <= 10_000:
-        return int(given)
-    raise WrongUsageError(
-        Words(zh=f"--passages 不能是 {given!r}。", en=f"--passages cannot be {given!r}."),
-        hint=Words(
-            zh="请给一个从 1 到 10000 的整数，例如 --passages 12",
-            en="Give a whole number from 1 to 10000, such as --passages 12",
-        ),
-    )
-
-
-def _empty_library(session: Session) -> EmptyLibraryError:
-    folder = session.settings.library
-    command = "alpaca-rag ingest" + (f" --library {folder}" if "library" in session.settings.origins else "")
-    return EmptyLibraryError(
-        Words(zh=f"知识库 {folder} 里还没有可读的文档。", en=f"The library {folder} holds no document yet."),
-        hint=Words(zh=f"先读入文件：{command} 路径…", en=f"Read some files first: {command} PATH…"),
-    )

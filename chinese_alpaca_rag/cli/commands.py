@@ -165,6 +165,23 @@ def _ask(
     )
 
 
+@_command(app, "search")
+def _search(
+    session: Session,
+    query: Annotated[list[str], typer.Argument()],
+    passages: Annotated[str | None, typer.Option("--passages", "-k")] = None,
+    *,
+    within: Annotated[list[Path] | None, typer.Option("--in", "-i")] = None,
+    tagged: Annotated[list[str] | None, typer.Option("--tag", "-t")] = None,
+    pages: Annotated[str | None, typer.Option("--pages")] = None,
+    since: Annotated[str | None, typer.Option("--since")] = None,
+    until: Annotated[str | None, typer.Option("--until")] = None,
+) -> int:
+    from chinese_alpaca_rag.cli.search import Part, search
+
+    return search(session, " ".join(query), passages, Part(within or (), tagged or (), pages, since, until))
+
+
 @_command(app, "summarize")
 def _summarize(session: Session, paths: Annotated[list[Path], typer.Argument()]) -> int:
     from chinese_alpaca_rag.cli.summarize import summarize

@@ -11,6 +11,7 @@ from typing import Any
 from typer.core import TyperCommand, TyperGroup
 
 from chinese_alpaca_rag.cli import wording
+from chinese_alpaca_rag.cli.parameter_wording import PARAMETERS
 from chinese_alpaca_rag.cli.text import padded, text_width, wrap
 from chinese_alpaca_rag.language import Words
 
@@ -90,7 +91,7 @@ def _commands(command: Any) -> list[tuple[str, str]]:
 def _entry(parameter: Any) -> tuple[str, str]:
     """An option's or argument's names with its value's placeholder, and what it does."""
     # The parameter behind --help bears another name from one version of click to the next.
-    description = str(wording.PARAMETERS["help" if "--help" in parameter.opts else parameter.name].help)
+    description = str(PARAMETERS["help" if "--help" in parameter.opts else parameter.name].help)
     if parameter.param_type_name == "argument":
         return _placeholder(parameter), description
     names = ", ".join(sorted(parameter.opts, key=len))
@@ -98,7 +99,7 @@ def _entry(parameter: Any) -> tuple[str, str]:
 
 
 def _placeholder(parameter: Any) -> str:
-    words = wording.PARAMETERS.get(parameter.name)
+    words = PARAMETERS.get(parameter.name)
     return str(words.placeholder) if words else ""
 
 

@@ -9,6 +9,7 @@ import typer
 
 from chinese_alpaca_rag.cli import wording
 from chinese_alpaca_rag.cli.help import usage_line
+from chinese_alpaca_rag.cli.parameter_wording import PARAMETERS
 from chinese_alpaca_rag.cli.text import one_line
 from chinese_alpaca_rag.errors import WrongUsageError
 from chinese_alpaca_rag.language import Words
@@ -46,7 +47,7 @@ def _complaint(error: Any) -> Words:
 
 def missing(name: str) -> Words:
     """What is said of an argument that is not there."""
-    words = wording.PARAMETERS[name]
+    words = PARAMETERS[name]
     return Words(
         zh=f"缺少参数：{words.placeholder.zh}（{words.help.zh}）",
         en=f"Missing argument: {words.placeholder.en} ({words.help.en})",

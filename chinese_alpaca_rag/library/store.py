@@ -26,6 +26,7 @@ from chinese_alpaca_rag.library.index import clear_index, index_passage, terms_a
 from chinese_alpaca_rag.library.lock import WriterLock
 from chinese_alpaca_rag.library.queries import FILE_SELECT, PASSAGE_SELECT
 from chinese_alpaca_rag.library.records import CopyRecord, FileRecord, ParsedDocument, Passage, PassageSpan
+from chinese_alpaca_rag.library.scope import Scope, passage_ids
 from chinese_alpaca_rag.library.search import PassageSearch
 from chinese_alpaca_rag.library.writing import check_spans, insert_document, insert_tags
 
@@ -107,6 +108,11 @@ class Library:
         """Every file whose bytes have this digest, by path."""
         return self._files("WHERE sha256 = ? ORDER BY path", sha256)
 
+    def holds_folder(self, path: str) -> bool:
+        """Whether a file of the library lies below the folder ``path``."""
+        with self._guard, translated(self.folder):
+            return bool(passage_ids(self._connection, Scope((path,))))
+
     def copies(self) -> list[CopyRecord]:
         """Every path that holds the same bytes as a file that is stored under another one, by path."""
         files = {record.id: record for record in self.files()}
@@ -143,15 +149,16 @@ class Library:
         """How many passages the library holds."""
         return int(self._rows("SELECT count(*) FROM passages")[0][0])
 
-    def search(self, query: str, *, limit: int = 20, paths: Sequence[str] | None = None) -> list[tuple[Passage, float]]:
+    def search(self, query: str, *, limit: int = 20, scope: Scope | None = None) -> list[tuple[Passage, float]]:
         """The passages that share terms with ``query``, best first, each with its BM25 score (higher is better).
 
-        ``paths`` keeps to these files. Nothing is found for a query without terms.
+        ``scope`` keeps to a part of the library. Passages that hold what stands in quotation marks in the query, to
+        the letter, come before all others, whatever their score. Nothing is found for a query without terms.
         """
         if limit < 1:
             return []
         with self._guard, translated(self.folder), transaction(self._connection, "DEFERRED"):
-            return self._search.search(query, limit, None if paths is None else self._file_ids(paths))
+            return self._search.search(query, limit, scope or Scope())
 
     # What is computed from the files
 
@@ -342,7 +349,7 @@ class Library:
             Passage(
                 id=row[0], file_id=row[1], source=row[2], title=row[3], page_kind=row[4], page=row[5],
                 page_label=row[6], position=row[7], start=row[8], end=row[9], heading=row[10],
-                text=self._text_at(row[11], row[8], row[9]), library=self.absolute_folder, sha256=row[12],
+                text=row[12][row[8] % STRETCH :][: row[9] - row[8]], library=self.absolute_folder, sha256=row[11],
             )
             for row in self._rows(PASSAGE_SELECT + clause, *parameters)
         ]  # fmt: skip
@@ -353,21 +360,6 @@ class Library:
             some = ids[start : start + _AT_ONCE]
             found += self._passages(f"WHERE passages.id IN ({', '.join('?' * len(some))})", *some)
         return found
-
-    def _file_ids(self, paths: Sequence[str]) -> list[int]:
-        select = (
-            "SELECT id FROM files WHERE path = CAST(?1 AS TEXT)"
-            " UNION SELECT file_id FROM copies WHERE path = CAST(?1 AS TEXT)"
-        )
-        return [int(row[0]) for path in paths for row in self._rows(select, storable(path))]
-
-    def _text_at(self, page_id: int, start: int, end: int) -> str:
-        first = start - start % STRETCH
-        rows = self._rows(
-            "SELECT text FROM stretches WHERE page_id = ? AND start >= ? AND start < ? ORDER BY start",
-            page_id, first, end,
-        )  # fmt: skip
-        return "".join(text for (text,) in rows)[start - first : end - first]
 
     def _drop(self, path: str) -> bool:
         """Delete a file or a copy of one inside the caller's transaction; False where there is none.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from chinese_alpaca_rag.words import pieces, plain, word_forms
+from chinese_alpaca_rag.words import pieces, plain, word_forms, words_in
 
 # 哪吒 (哪咤 once folded) is a name, 目的 (aim), 标的, 的确 and 的士 are words.
 _QUESTION_WORD = re.compile(
@@ -17,6 +17,10 @@ _QUESTION_WORD = re.compile(
     "|(?<![目标])的(?![确士])"
     r"|(?<!\S)(?:what|which|who|whom|whose|when|where|why|how|is|are|was|were|do|does|did|the|of)[?!.,;:]*(?!\S)"
 )
+
+# Marks that open and close; a title's 《》 are none: who asks for a title seldom knows it to the letter.
+_QUOTED = re.compile('"([^"]+)"|“([^“”]+)”|「([^「」]+)」|『([^『』]+)』|＂([^＂]+)＂')
+MOST_QUOTES = 16
 
 
 def index_terms(text: str) -> list[str]:
@@ -26,7 +30,7 @@ def index_terms(text: str) -> list[str]:
 
 def index_words(text: str) -> list[str]:
     """Those of ``index_terms(text)`` that are no Chinese."""
-    return [term for piece in pieces(plain(text)) if piece.word for term in word_forms(piece.word)]
+    return [term for word in words_in(plain(text)) for term in word_forms(word)]
 
 
 def query_terms(text: str) -> list[str]:
@@ -38,6 +42,19 @@ def query_terms(text: str) -> list[str]:
     """
     asked = plain(text)
     return list(dict.fromkeys(_terms(_QUESTION_WORD.sub(" ", asked)) or _terms(asked)))
+
+
+def query_triples(text: str) -> list[str]:
+    """The different runs of three Chinese characters of a question, without its question words."""
+    runs = [piece.run for piece in pieces(_QUESTION_WORD.sub(" ", plain(text)))]
+    return list(dict.fromkeys(run[start : start + 3] for run in runs for start in range(len(run) - 2)))
+
+
+def quotes_in(query: str) -> list[str]:
+    """What stands in quotation marks in a query, made comparable, in order; at most ``MOST_QUOTES``."""
+    found = (next(filter(None, match.groups())) for match in _QUOTED.finditer(query))
+    quotes = (" ".join(plain(quote).split()) for quote in found)
+    return list(dict.fromkeys(quote for quote in quotes if _terms(quote)))[:MOST_QUOTES]
 
 
 def _terms(plain_text: str) -> list[str]:

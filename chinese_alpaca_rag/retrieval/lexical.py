@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 from chinese_alpaca_rag.errors import EmptyLibraryError
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.library.documents import passage_document
+from chinese_alpaca_rag.library.scope import Scope
 from chinese_alpaca_rag.library.store import Library
 
 
@@ -21,8 +23,10 @@ class LibraryRetriever(BaseRetriever):
     """The passages that answer a question best, best first.
 
     Give ``library_path``, a library's folder (opened for reading at the first question), or ``library``,
-    one that is open already. ``paths`` keeps to these files. Each document carries the metadata of
-    ``library.documents.passage_document`` with its BM25 ``score``. EmptyLibraryError is raised where
+    one that is open already. ``paths`` (files or folders), ``tags`` (a file must have each), ``pages`` (first and
+    last) and ``since`` and ``until`` (when a file was last changed) keep to a part of it, as in ``Scope``. What stands
+    in quotation marks in a question is wanted to the letter: passages that hold it come first. Each document carries
+    the metadata of ``library.documents.passage_document`` with its BM25 ``score``. EmptyLibraryError is raised where
     there is nothing to search, LibraryNotFoundError where there is no library.
     """
 
@@ -32,6 +36,10 @@ class LibraryRetriever(BaseRetriever):
     library: Library | None = Field(default=None, exclude=True, repr=False)
     k: int = Field(default=12, ge=1)
     paths: list[str] | None = None
+    tags: list[str] = Field(default_factory=list)
+    pages: tuple[int, int] | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
     _opened: Library | None = PrivateAttr(default=None)
     _guard: Any = PrivateAttr(default_factory=threading.Lock)
@@ -41,6 +49,12 @@ class LibraryRetriever(BaseRetriever):
         if (self.library_path is None) == (self.library is None):
             raise ValueError("give either library_path or library")
         return self
+
+    @property
+    def scope(self) -> Scope:
+        """The part of the library that is searched."""
+        paths = None if self.paths is None else tuple(self.paths)
+        return Scope(paths, tuple(self.tags), self.pages, self.since, self.until)
 
     def close(self) -> None:
         """Close the library if this retriever opened it."""
@@ -53,7 +67,7 @@ class LibraryRetriever(BaseRetriever):
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
         library = self._library()
-        found = library.search(query, limit=self.k if k is None else k, paths=self.paths)
+        found = library.search(query, limit=self.k if k is None else k, scope=self.scope)
         if not found and library.passage_count() == 0:
             raise _empty(library.folder)
         return [passage_document(passage, score) for passage, score in found]

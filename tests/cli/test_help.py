@@ -15,8 +15,9 @@ from typer.main import get_command
 from chinese_alpaca_rag.cli import app
 from chinese_alpaca_rag.cli.commands import SHARED_PARAMETERS
 from chinese_alpaca_rag.cli.help import SHARED
+from chinese_alpaca_rag.cli.parameter_wording import PARAMETERS
 from chinese_alpaca_rag.cli.text import text_width
-from chinese_alpaca_rag.cli.wording import COMMANDS, PARAMETERS
+from chinese_alpaca_rag.cli.wording import COMMANDS
 from tests.cli.conftest import Alpaca
 
 PAGES = [path.split() for path in COMMANDS]
@@ -80,7 +81,7 @@ def test_pages_keep_to_the_terminal(
 def test_descriptions_stand_in_one_column(alpaca: Alpaca) -> None:
     lines = alpaca("--help", language="zh").out.split("命令\n")[1].split("\n\n")[0].splitlines()
     starts = {text_width(line[: len(line) - len(line.split(None, 1)[1])]) for line in lines}
-    assert len(lines) == 8
+    assert len(lines) == 9
     assert len(starts) == 1
 
 

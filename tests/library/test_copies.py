@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from chinese_alpaca_rag.library.care import check_library
+from chinese_alpaca_rag.library.scope import Scope
 from chinese_alpaca_rag.library.store import Library
 from tests.library.samples import put
 
@@ -24,7 +25,7 @@ def library(tmp_path: Path) -> Iterator[Library]:
 def test_a_copy_is_no_second_file(library: Library) -> None:
     assert [(one.path, one.copies) for one in library.files()] == [("/甲.txt", ("/乙.txt",))]
     assert [passage.source for passage, _ in library.search("年假")] == ["/甲.txt"]
-    assert [passage.source for passage, _ in library.search("年假", paths=["/乙.txt"])] == ["/甲.txt"]
+    assert [passage.source for passage, _ in library.search("年假", scope=Scope(("/乙.txt",)))] == ["/甲.txt"]
     copy = library.copy("/乙.txt")
     assert copy is not None
     assert (copy.file.path, copy.size, copy.modified_ns) == ("/甲.txt", 9, 7)

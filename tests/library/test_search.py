@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chinese_alpaca_rag.library import search
+from chinese_alpaca_rag.library.scope import Scope
 from chinese_alpaca_rag.library.store import Library
 from chinese_alpaca_rag.library.terms import index_terms, query_terms
 from tests.library.samples import put
@@ -22,7 +23,10 @@ def library(tmp_path: Path) -> Library:
 
 
 def sources(library: Library, query: str, *, limit: int = 20, paths: Sequence[str] | None = None) -> list[str]:
-    return [passage.source for passage, _ in library.search(query, limit=limit, paths=paths)]
+    return [
+        passage.source
+        for passage, _ in library.search(query, limit=limit, scope=None if paths is None else Scope(tuple(paths)))
+    ]
 
 
 def test_the_passage_that_answers_comes_first(library: Library) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from chinese_alpaca_rag.errors import LibraryError
 from chinese_alpaca_rag.library.database import STRETCH
 from chinese_alpaca_rag.library.records import Page, ParsedDocument, PassageSpan
+from chinese_alpaca_rag.library.scope import Scope
 from chinese_alpaca_rag.library.store import Library
 from tests.library.samples import parsed, put
 
@@ -156,7 +157,7 @@ def test_a_file_name_that_is_not_utf8(library: Library) -> None:
     put(library, path, "年假规定", title=os.fsdecode(b"\xc4\xea\xbc\xd9"))
     assert os.fsencode(library.files()[0].path) == b"/\xc4\xea\xbc\xd9.txt"
     assert library.file(path) is not None
-    assert [passage.source for passage, _ in library.search("年假", paths=[path])] == [path]
+    assert [passage.source for passage, _ in library.search("年假", scope=Scope((path,)))] == [path]
     library.move_file(path, path + "2", modified_ns=1)
     library.remove_file(path + "2")
 
