@@ -21,6 +21,11 @@
     │   ├── LibraryFormatError            something is there that this version cannot read
     │   ├── LibraryBusyError              another process is writing
     │   └── EmptyLibraryError             no document in it yet
+    ├── VectorStoreError              vectors on disk
+    │   ├── VectorStoreNotFoundError      nothing is there
+    │   ├── VectorStoreDamagedError       something is there that cannot be trusted or read
+    │   ├── VectorStoreChangedError       another process wrote it meanwhile
+    │   └── EmbeddingChangedError         another model made the vectors that are there
     ├── NoDocumentsError              the paths given hold nothing that can be read
     └── DocumentRefusedError          one file, with the reason
 
@@ -147,6 +152,26 @@ class LibraryBusyError(LibraryError):
 
 class EmptyLibraryError(LibraryError):
     """The library holds no passage yet."""
+
+
+class VectorStoreError(AlpacaRagError):
+    """Vectors on disk cannot be used."""
+
+
+class VectorStoreNotFoundError(VectorStoreError):
+    """There is no vector store there."""
+
+
+class VectorStoreDamagedError(VectorStoreError):
+    """What is there is damaged, or of another format."""
+
+
+class VectorStoreChangedError(VectorStoreError):
+    """Another process saved the store since it was read."""
+
+
+class EmbeddingChangedError(VectorStoreError):
+    """The embedding model is not the one that made the stored vectors."""
 
 
 class NoDocumentsError(AlpacaRagError):

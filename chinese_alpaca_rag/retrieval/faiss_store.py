@@ -1,0 +1,329 @@
+"""A LangChain vector store over faiss: exact search, cosine similarity, snapshots on disk that survive anything."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
+from langchain_core.vectorstores import VectorStore
+from langchain_core.vectorstores.utils import maximal_marginal_relevance
+
+from chinese_alpaca_rag.errors import EmbeddingChangedError, MissingExtraError, VectorStoreError, WrongUsageError
+from chinese_alpaca_rag.language import Words
+from chinese_alpaca_rag.retrieval.snapshots import Snapshot, read_snapshot, write_snapshot
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Which documents are searched: those for which a function says so, or whose metadata has these values.
+Filter = Callable[[Document], bool] | dict[str, Any]
+
+# Embedded when a store is saved and when it is opened: the same model gives nearly the same vector.
+_PROBE = "年假有几天？ How many days of annual leave are there?"
+_LEAST_ALIKE = 0.999
+_AT_ONCE = 256  # texts embedded in one call
+
+
+class FaissStore(VectorStore):
+    """Documents found by the cosine similarity of their embeddings, -1 to 1, higher is better.
+
+    In memory until ``save`` writes it to a folder; ``open`` reads it again. Adding a document whose id is there
+    replaces it. A text that is in the store already is not embedded again. May be used from several threads. Every
+    search is exact: its time grows with the number of vectors. ``filter`` of the searches is a function of a document,
+    or metadata that it must have.
+    """
+
+    def __init__(self, embedding: Embeddings) -> None:
+        self._embedding = embedding
+        self._guard = threading.RLock()
+        self._index: Any = None
+        self._next = 0
+        self._keys: dict[str, int] = {}  # by document id
+        self._documents: dict[int, Document] = {}  # by key, in the order of adding
+        self._snapshot = ""
+
+    @property
+    def embeddings(self) -> Embeddings:
+        """The model that makes the vectors."""
+        return self._embedding
+
+    def __len__(self) -> int:
+        """How many documents there are."""
+        return len(self._documents)
+
+    # On disk
+
+    @classmethod
+    def open(cls, folder: Path | str, embedding: Embeddings) -> FaissStore:
+        """The store that was saved in ``folder``.
+
+        VectorStoreNotFoundError where there is none, VectorStoreDamagedError where it is not as it was written,
+        EmbeddingChangedError where ``embedding`` is not the model that made its vectors.
+        """
+        name, snapshot = read_snapshot(Path(folder))
+        store = cls(embedding)
+        if len(snapshot.probe):
+            probe = _unit(np.asarray([embedding.embed_query(_PROBE)], dtype=np.float32))[0]
+            if probe.shape != snapshot.probe.shape or float(probe @ snapshot.probe) < _LEAST_ALIKE:
+                raise _another_embedding(Path(folder))
+        store._put(list(snapshot.documents), snapshot.vectors)
+        store._snapshot = name
+        return store
+
+    def save(self, folder: Path | str) -> None:
+        """Write everything to ``folder``; what is there stays until the new snapshot is whole.
+
+        VectorStoreChangedError where another process saved it since it was opened here.
+        """
+        with self._guard:
+            dimension = self._index.d if self._index is not None else 0
+            probe = np.zeros(0, dtype=np.float32)
+            if dimension:
+                probe = _unit(np.asarray([self._embedding.embed_query(_PROBE)], dtype=np.float32))[0]
+            keys = list(self._documents)
+            snapshot = Snapshot([self._documents[key] for key in keys], self._vectors(keys), probe)
+            self._snapshot = write_snapshot(Path(folder), snapshot, after=self._snapshot)
+
+    # Adding and removing
+
+    @classmethod
+    def from_texts(
+        cls,
+        texts: list[str],
+        embedding: Embeddings,
+        metadatas: list[dict[str, Any]] | None = None,
+        *,
+        ids: list[str] | None = None,
+        **_: Any,
+    ) -> FaissStore:
+        """A new store with ``texts`` in it."""
+        store = cls(embedding)
+        store.add_texts(texts, metadatas, ids=ids)
+        return store
+
+    def add_texts(
+        self,
+        texts: Iterable[str],
+        metadatas: list[dict[str, Any]] | None = None,
+        *,
+        ids: Sequence[str | None] | None = None,
+        **_: Any,
+    ) -> list[str]:
+        """Embed and add ``texts``; their ids, new ones where none are given."""
+        contents = list(texts)
+        for given in (metadatas, ids):
+            if given is not None and len(given) != len(contents):
+                raise _numbers_clash(len(contents), len(given))
+        names = [name or str(uuid.uuid4()) for name in ids or [None] * len(contents)]
+        documents = [
+            Document(id=name, page_content=content, metadata=dict(metadata))
+            for name, content, metadata in zip(names, contents, metadatas or [{}] * len(contents), strict=True)
+        ]
+        # Of documents with one id the last counts.
+        last = {document.id: document for document in documents}
+        with self._guard:
+            self._put(list(last.values()), self._embedded([document.page_content for document in last.values()]))
+        return names
+
+    def delete(self, ids: list[str] | None = None, **_: Any) -> bool:
+        """Remove the documents with these ids, all without any; ids that are not there are no error."""
+        with self._guard:
+            self._drop(list(self._keys) if ids is None else ids)
+        return True
+
+    def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
+        """The documents with these ids, without those that are not there."""
+        with self._guard:
+            return [_copy(self._documents[self._keys[name]]) for name in ids if name in self._keys]
+
+    # Searching
+
+    def similarity_search(self, query: str, k: int = 4, filter: Filter | None = None, **_: Any) -> list[Document]:
+        """The ``k`` documents most alike to ``query``, best first."""
+        return [document for document, _ in self.similarity_search_with_score(query, k, filter)]
+
+    def similarity_search_with_score(
+        self, query: str, k: int = 4, filter: Filter | None = None, **_: Any
+    ) -> list[tuple[Document, float]]:
+        """The same, each with its cosine similarity."""
+        return self._search(self._embedding.embed_query(query), k, filter)
+
+    def similarity_search_by_vector(
+        self, embedding: list[float], k: int = 4, filter: Filter | None = None, **_: Any
+    ) -> list[Document]:
+        """The ``k`` documents most alike to a vector."""
+        return [document for document, _ in self._search(embedding, k, filter)]
+
+    def max_marginal_relevance_search(
+        self,
+        query: str,
+        k: int = 4,
+        fetch_k: int = 20,
+        lambda_mult: float = 0.5,
+        filter: Filter | None = None,
+        **_: Any,
+    ) -> list[Document]:
+        """Documents that are alike to ``query`` and not to each other (Carbonell and Goldstein, 1998)."""
+        return self.max_marginal_relevance_search_by_vector(
+            self._embedding.embed_query(query), k, fetch_k, lambda_mult, filter
+        )
+
+    def max_marginal_relevance_search_by_vector(
+        self,
+        embedding: list[float],
+        k: int = 4,
+        fetch_k: int = 20,
+        lambda_mult: float = 0.5,
+        filter: Filter | None = None,
+        **_: Any,
+    ) -> list[Document]:
+        """The same for a vector."""
+        with self._guard:
+            found = self._found(embedding, fetch_k, filter)
+            vectors = list(self._vectors([key for key, _ in found]))
+            query = _unit(np.asarray([embedding], dtype=np.float32))[0]
+            chosen = maximal_marginal_relevance(query, vectors, lambda_mult, k) if found else []
+            return [_copy(self._documents[found[place][0]]) for place in chosen]
+
+    def _select_relevance_score_fn(self) -> Callable[[float], float]:
+        """LangChain's relevance lies between 0 and 1."""
+        return lambda similarity: min(1.0, max(0.0, (similarity + 1) / 2))
+
+    def _search(self, vector: Sequence[float], k: int, filter: Filter | None) -> list[tuple[Document, float]]:
+        with self._guard:
+            return [(_copy(self._documents[key]), score) for key, score in self._found(vector, k, filter)]
+
+    def _found(self, vector: Sequence[float], k: int, filter: Filter | None) -> list[tuple[int, float]]:
+        """Keys and similarities, best first."""
+        if self._index is None or k < 1:
+            return []
+        query = _unit(np.asarray([vector], dtype=np.float32))
+        self._check_dimension(query)
+        faiss = _faiss()
+        parameters = None
+        if filter is not None:
+            keys = [key for key, document in self._documents.items() if _passes(document, filter)]
+            if not keys:
+                return []
+            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBatch(np.asarray(keys, dtype=np.int64)))
+            k = min(k, len(keys))
+        scores, keys_found = self._index.search(query, min(k, len(self._documents)), params=parameters)
+        return [(int(key), float(score)) for key, score in zip(keys_found[0], scores[0], strict=True) if key >= 0]
+
+    # The index
+
+    def _put(self, documents: Sequence[Document], vectors: NDArray[np.float32]) -> None:
+        if not documents:
+            return
+        faiss = _faiss()
+        if self._index is not None:
+            self._check_dimension(vectors)
+        self._drop([document.id or "" for document in documents])
+        if self._index is None:
+            self._index = faiss.IndexIDMap2(faiss.IndexFlatIP(vectors.shape[1]))
+        keys = range(self._next, self._next + len(documents))
+        self._next += len(documents)
+        self._index.add_with_ids(np.ascontiguousarray(vectors), np.asarray(keys, dtype=np.int64))
+        for key, document in zip(keys, documents, strict=True):
+            self._keys[document.id or ""] = key
+            self._documents[key] = document
+
+    def _drop(self, names: Iterable[str]) -> None:
+        keys = [self._keys.pop(name) for name in dict.fromkeys(names) if name in self._keys]
+        if keys:
+            self._index.remove_ids(np.asarray(keys, dtype=np.int64))
+            for key in keys:
+                del self._documents[key]
+        if not self._documents:
+            self._index = None
+
+    def _vectors(self, keys: Sequence[int]) -> NDArray[np.float32]:
+        if not keys:
+            return np.zeros((0, self._index.d if self._index is not None else 0), dtype=np.float32)
+        vectors: NDArray[np.float32] = self._index.reconstruct_batch(np.asarray(keys, dtype=np.int64))
+        return vectors
+
+    def _embedded(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors, shape (texts, dimension): those of texts that are here already, and new ones."""
+        known = {document.page_content: key for key, document in self._documents.items()}
+        rows: dict[str, NDArray[np.float32]] = {}
+        here = [text for text in dict.fromkeys(texts) if text in known]
+        rows.update(zip(here, self._vectors([known[text] for text in here]), strict=True))
+        new = sorted((text for text in dict.fromkeys(texts) if text not in known), key=len)
+        for start in range(0, len(new), _AT_ONCE):
+            some = new[start : start + _AT_ONCE]
+            made = np.asarray(self._embedding.embed_documents(some), dtype=np.float32)
+            if made.ndim != 2 or len(made) != len(some) or not np.isfinite(made).all():
+                raise _no_vectors()
+            rows.update(zip(some, _unit(made), strict=True))
+        return np.stack([rows[text] for text in texts]) if texts else np.zeros((0, 0), dtype=np.float32)
+
+    def _check_dimension(self, vectors: NDArray[np.float32]) -> None:
+        if vectors.shape[1] != self._index.d:
+            raise EmbeddingChangedError(
+                Words(
+                    zh=f"向量是 {vectors.shape[1]} 维，库里的是 {self._index.d} 维。",
+                    en=f"The vector has {vectors.shape[1]} dimensions, those of the store have {self._index.d}.",
+                ),
+                hint=Words(zh="请用建库时的嵌入模型。", en="Use the embedding model that the store was made with."),
+            )
+
+
+def _passes(document: Document, filter: Filter) -> bool:
+    if callable(filter):
+        return bool(filter(_copy(document)))
+    return all(name in document.metadata and document.metadata[name] == value for name, value in filter.items())
+
+
+def _copy(document: Document) -> Document:
+    """A document of the caller's own: what is changed in it does not change the store."""
+    return document.model_copy(deep=True)
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each row of length 1; a row of zeros stays."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.ascontiguousarray(vectors / np.where(lengths > 0, lengths, 1.0), dtype=np.float32)
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise MissingExtraError.for_package("faiss", "dense") from error
+    return faiss
+
+
+def _another_embedding(folder: Path) -> EmbeddingChangedError:
+    return EmbeddingChangedError(
+        Words(
+            zh=f"向量库 {folder} 不是用这个嵌入模型建立的。",
+            en=f"The vector store {folder} was made with another embedding model.",
+        ),
+        hint=Words(
+            zh="用原来的模型打开，或删掉这个文件夹，用新模型重建。",
+            en="Open it with that model, or remove the folder and build it anew with this one.",
+        ),
+    )
+
+
+def _numbers_clash(texts: int, given: int) -> WrongUsageError:
+    return WrongUsageError(
+        Words(
+            zh=f"有 {texts} 段文字，却给了 {given} 个元数据或编号。", en=f"{texts} texts, but {given} metadatas or ids."
+        ),
+        hint=Words(zh="每段文字一个。", en="Give one for each text."),
+    )
+
+
+def _no_vectors() -> VectorStoreError:
+    return VectorStoreError(
+        Words(zh="嵌入模型没有给出可用的向量。", en="The embedding model did not give usable vectors."),
+        hint=Words(zh="检查模型文件是否完整。", en="Check whether the model's files are whole."),
+    )

@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from langchain_core.documents import Document
+from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
+from langchain_core.vectorstores import VectorStore
+from langchain_tests.integration_tests import VectorStoreIntegrationTests
+
+from chinese_alpaca_rag.errors import (
+    EmbeddingChangedError,
+    VectorStoreChangedError,
+    VectorStoreDamagedError,
+    VectorStoreError,
+    VectorStoreNotFoundError,
+    WrongUsageError,
+)
+from chinese_alpaca_rag.retrieval import FaissStore
+
+pytest.importorskip("faiss", reason="needs the dense extra")
+
+TEXTS = ["年假有十五天。", "住宿每晚五百元。", "九点上班。", "午休一小时。"]
+
+
+class TestFaissStore(VectorStoreIntegrationTests):
+    @pytest.fixture
+    def vectorstore(self) -> VectorStore:
+        return FaissStore(self.get_embeddings())
+
+
+class Counting(Embeddings):
+    """Vectors of characters, so that alike texts have alike vectors; counts what it embeds."""
+
+    def __init__(self, dimension: int = 64) -> None:
+        self.dimension = dimension
+        self.embedded: list[str] = []
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        self.embedded += texts
+        return [self._vector(text) for text in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        return self._vector(text)
+
+    def _vector(self, text: str) -> list[float]:
+        vector = [0.0] * self.dimension
+        for character in text:
+            vector[ord(character) % self.dimension] += 1.0
+        return vector
+
+
+@pytest.fixture
+def store() -> FaissStore:
+    return FaissStore.from_texts(
+        TEXTS, Counting(), [{"source": f"/{number}", "page": number % 2} for number in range(4)], ids=list("abcd")
+    )
+
+
+def ids(documents: list[Document]) -> list[str | None]:
+    return [document.id for document in documents]
+
+
+def test_the_most_alike_come_first_with_their_cosine(store: FaissStore) -> None:
+    found = store.similarity_search_with_score("年假有十五天。", k=10)
+    assert found[0][0].id == "a"
+    assert found[0][1] == pytest.approx(1.0, abs=1e-6)
+    scores = [score for _, score in found]
+    assert len(scores) == 4
+    assert scores == sorted(scores, reverse=True)
+    query = np.asarray(Counting().embed_query("年假有十五天。"))
+    other = np.asarray(Counting().embed_query(found[1][0].page_content))
+    assert scores[1] == pytest.approx(query @ other / np.linalg.norm(query) / np.linalg.norm(other), abs=1e-6)
+
+
+def test_filters(store: FaissStore) -> None:
+    assert sorted(map(str, ids(store.similarity_search("年假", k=4, filter={"page": 1})))) == ["b", "d"]
+    assert ids(store.similarity_search("年假", k=4, filter=lambda document: document.id == "c")) == ["c"]
+    assert store.similarity_search("年假", filter={"page": 7}) == []
+    assert store.similarity_search("年假", filter={"none": None}) == []
+    retriever = store.as_retriever(search_kwargs={"k": 1, "filter": {"source": "/3"}})
+    assert ids(retriever.invoke("年假")) == ["d"]
+
+
+def test_relevance_and_diversity(store: FaissStore) -> None:
+    [(best, relevance), *_] = store.similarity_search_with_relevance_scores("九点上班。", k=2)
+    assert (best.id, round(relevance, 5)) == ("c", 1.0)
+    threshold = store.as_retriever(search_type="similarity_score_threshold", search_kwargs={"score_threshold": 0.999})
+    assert ids(threshold.invoke("九点上班。")) == ["c"]
+    store.add_texts(["九点上班。。"], ids=["again"])
+    assert set(ids(store.similarity_search("九点上班。", k=2))) == {"c", "again"}
+    assert set(ids(store.max_marginal_relevance_search("九点上班。", k=2, lambda_mult=0.1))) != {"c", "again"}
+    assert FaissStore(Counting()).max_marginal_relevance_search("九点") == []
+
+
+def test_a_text_is_embedded_once(store: FaissStore) -> None:
+    embedding: Any = store.embeddings
+    embedding.embedded.clear()
+    store.add_texts(["年假有十五天。", "新的。", "新的。"], ids=["x", "y", "z"])
+    assert embedding.embedded == ["新的。"]
+    assert len(store) == 7
+
+
+def test_what_is_given_back_is_the_callers_own(store: FaissStore) -> None:
+    store.get_by_ids(["a"])[0].metadata["source"] = "changed"
+    assert store.get_by_ids(["a"])[0].metadata["source"] == "/0"
+
+
+def test_wrong_numbers_and_wrong_dimensions(store: FaissStore) -> None:
+    with pytest.raises(WrongUsageError):
+        store.add_texts(["一", "二"], ids=["1"])
+    with pytest.raises(WrongUsageError):
+        store.add_texts(["一"], [{}, {}])
+    with pytest.raises(EmbeddingChangedError):
+        store.similarity_search_by_vector([1.0, 2.0])
+    assert store.similarity_search("年假", k=0) == []
+    assert len(store) == 4
+
+
+def test_vectors_that_are_none_are_refused(store: FaissStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store.embeddings, "embed_documents", lambda texts: [[float("nan")] * 64 for _ in texts])
+    with pytest.raises(VectorStoreError):
+        store.add_texts(["新的"])
+    assert len(store) == 4
+    assert ids(store.similarity_search("年假有十五天。", k=1)) == ["a"]
+
+
+# On disk
+
+
+def test_saved_and_opened_again(store: FaissStore, tmp_path: Path) -> None:
+    store.delete(["b"])
+    store.save(tmp_path / "vectors")
+    again = FaissStore.open(tmp_path / "vectors", Counting())
+    assert again.similarity_search_with_score("上班", k=9) == store.similarity_search_with_score("上班", k=9)
+    again.add_texts(["又一段。"], ids=["e"])
+    again.save(tmp_path / "vectors")
+    assert len(FaissStore.open(tmp_path / "vectors", Counting())) == 4
+    assert len([each for each in (tmp_path / "vectors").iterdir() if each.is_dir()]) == 1
+
+
+def test_an_empty_store_is_saved_too(tmp_path: Path) -> None:
+    store = FaissStore(Counting())
+    store.save(tmp_path)
+    again = FaissStore.open(tmp_path, Counting(8))
+    assert len(again) == 0
+    again.add_texts(["一"])
+    assert len(again) == 1
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(VectorStoreNotFoundError):
+        FaissStore.open(tmp_path, Counting())
+    with pytest.raises(VectorStoreNotFoundError):
+        FaissStore.open(tmp_path / "none", Counting())
+
+
+def test_another_model_is_noticed(store: FaissStore, tmp_path: Path) -> None:
+    store.save(tmp_path)
+    for other in (Counting(32), DeterministicFakeEmbedding(size=64)):
+        with pytest.raises(EmbeddingChangedError):
+            FaissStore.open(tmp_path, other)
+
+
+def test_every_damage_is_noticed(store: FaissStore, tmp_path: Path) -> None:
+    store.save(tmp_path / "whole")
+    chance = random.Random(5)
+    files = [path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*") if path.is_file()]
+    parts = [path for path in files if path.name != "library.lock"]
+    assert len(parts) == 4
+    for number, part in enumerate(parts * 8):
+        folder = tmp_path / f"damaged{number}"
+        shutil.copytree(tmp_path / "whole", folder)
+        content = bytearray((folder / part).read_bytes())
+        match number % 3:
+            case 0:
+                (folder / part).write_bytes(content[: chance.randrange(len(content))])
+            case 1:
+                place = chance.randrange(len(content))
+                content[place] ^= 1 << chance.randrange(8)
+                (folder / part).write_bytes(content)
+            case _:
+                (folder / part).unlink()
+        try:
+            opened = FaissStore.open(folder, Counting())
+        except (VectorStoreDamagedError, VectorStoreNotFoundError, EmbeddingChangedError):
+            continue
+        # A flipped bit in a digit of the probe or in white space changes nothing that is used.
+        assert part.name in ("manifest.json", "current")
+        assert opened.similarity_search_with_score("年假", k=9) == store.similarity_search_with_score("年假", k=9)
+
+
+def test_a_manifest_that_means_something_else_is_damage(store: FaissStore, tmp_path: Path) -> None:
+    store.save(tmp_path)
+    [manifest] = tmp_path.rglob("manifest.json")
+    right = json.loads(manifest.read_text())
+    changes: list[dict[str, Any]] = [{"format": 2}, {"dimension": 3}, {"probe": "x"}, {"sha256": 1}]
+    for wrong in (*({**right, **change} for change in changes), []):
+        manifest.write_text(json.dumps(wrong))
+        with pytest.raises(VectorStoreDamagedError):
+            FaissStore.open(tmp_path, Counting())
+    (tmp_path / "current").write_text("../elsewhere")
+    with pytest.raises(VectorStoreDamagedError):
+        FaissStore.open(tmp_path, Counting())
+
+
+def test_two_writers_lose_nothing_in_silence(store: FaissStore, tmp_path: Path) -> None:
+    store.save(tmp_path)
+    first, second = (FaissStore.open(tmp_path, Counting()) for _ in range(2))
+    first.add_texts(["第一个"], ids=["first"])
+    second.add_texts(["第二个"], ids=["second"])
+    first.save(tmp_path)
+    with pytest.raises(VectorStoreChangedError):
+        second.save(tmp_path)
+    with pytest.raises(VectorStoreChangedError):
+        FaissStore(Counting()).save(tmp_path)
+    assert len(FaissStore.open(tmp_path, Counting()).get_by_ids(["first", "second"])) == 1
+
+
+def save_over_and_over(folder: str) -> None:
+    store = FaissStore.open(folder, Counting())
+    for number in range(1_000_000):
+        store.add_texts([f"第{number}段"], ids=["changing"])
+        store.save(folder)
+
+
+def test_killed_while_saving(store: FaissStore, tmp_path: Path) -> None:
+    store.save(tmp_path)
+    context = multiprocessing.get_context("spawn")
+    chance = random.Random(11)
+    for _ in range(6):
+        process = context.Process(target=save_over_and_over, args=(str(tmp_path),))
+        before = (tmp_path / "current").read_text()
+        process.start()
+        while (tmp_path / "current").read_text() == before and process.is_alive():
+            time.sleep(0.01)
+        time.sleep(chance.random() * 0.05)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        again = FaissStore.open(tmp_path, Counting())
+        assert len(again) == 5
+        assert ids(again.similarity_search("年假有十五天。", k=1)) == ["a"]
+    again.save(tmp_path)
+    assert sum(each.is_dir() for each in tmp_path.iterdir()) == 1
+
+
+def test_from_several_threads() -> None:
+    store = FaissStore(Counting())
+
+    def work(number: int) -> None:
+        for each in range(40):
+            store.add_texts([f"{number}号的第{each}段"], ids=[f"{number}-{each}"])
+            assert store.similarity_search(f"{number}号的第{each}段", k=3)
+            if each % 4 == 0:
+                store.delete([f"{number}-{each}"])
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(store) == 4 * 30
+    assert len(store.similarity_search("段", k=1000)) == 120
