@@ -49,7 +49,7 @@ class Library:
         self._open_connection: sqlite3.Connection | None = connection
         self._guard = threading.RLock()
         self._writer = WriterLock(folder)
-        self._search = PassageSearch(connection, self._passages_by_id)
+        self._search = PassageSearch(connection, self.passages_by_id)
         self._forgetting = Forgetting(self.absolute_folder, derived)
         self._gone: list[str] = []
 
@@ -110,8 +110,12 @@ class Library:
 
     def holds_folder(self, path: str) -> bool:
         """Whether a file of the library lies below the folder ``path``."""
+        return bool(self.passage_ids(Scope((path,))))
+
+    def passage_ids(self, scope: Scope) -> set[int]:
+        """The ids of the passages in a part of the library."""
         with self._guard, translated(self.folder):
-            return bool(passage_ids(self._connection, Scope((path,))))
+            return passage_ids(self._connection, scope)
 
     def copies(self) -> list[CopyRecord]:
         """Every path that holds the same bytes as a file that is stored under another one, by path."""
@@ -354,7 +358,8 @@ class Library:
             for row in self._rows(PASSAGE_SELECT + clause, *parameters)
         ]  # fmt: skip
 
-    def _passages_by_id(self, ids: Sequence[int]) -> list[Passage]:
+    def passages_by_id(self, ids: Sequence[int]) -> list[Passage]:
+        """The passages with these ids, in no particular order, without those that are not there."""
         found: list[Passage] = []
         for start in range(0, len(ids), _AT_ONCE):
             some = ids[start : start + _AT_ONCE]

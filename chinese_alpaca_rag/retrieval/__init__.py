@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from chinese_alpaca_rag.retrieval.faiss_store import FaissStore
+    from chinese_alpaca_rag.retrieval.hybrid import HybridRetriever
     from chinese_alpaca_rag.retrieval.lexical import LibraryRetriever
+    from chinese_alpaca_rag.retrieval.library_vectors import open_library_vectors
 
-__all__ = ["FaissStore", "LibraryRetriever"]
+__all__ = ["FaissStore", "HybridRetriever", "LibraryRetriever", "open_library_vectors"]
 
-_WHERE = {"FaissStore": "faiss_store", "LibraryRetriever": "lexical"}
+_WHERE = {
+    "FaissStore": "faiss_store",
+    "HybridRetriever": "hybrid",
+    "LibraryRetriever": "lexical",
+    "open_library_vectors": "library_vectors",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -53,6 +53,11 @@ class FaissStore(VectorStore):
         """The model that makes the vectors."""
         return self._embedding
 
+    def documents(self) -> list[Document]:
+        """Every document, in the order of adding."""
+        with self._guard:
+            return [_copy(document) for document in self._documents.values()]
+
     def __len__(self) -> int:
         """How many documents there are."""
         return len(self._documents)
@@ -76,10 +81,11 @@ class FaissStore(VectorStore):
         store._snapshot = name
         return store
 
-    def save(self, folder: Path | str) -> None:
+    def save(self, folder: Path | str, *, replace: bool = False) -> None:
         """Write everything to ``folder``; what is there stays until the new snapshot is whole.
 
-        VectorStoreChangedError where another process saved it since it was opened here.
+        VectorStoreChangedError where another process saved it since it was opened here, unless ``replace`` says that
+        whatever is there, damaged or not, is to go.
         """
         with self._guard:
             dimension = self._index.d if self._index is not None else 0
@@ -88,7 +94,7 @@ class FaissStore(VectorStore):
                 probe = _unit(np.asarray([self._embedding.embed_query(_PROBE)], dtype=np.float32))[0]
             keys = list(self._documents)
             snapshot = Snapshot([self._documents[key] for key in keys], self._vectors(keys), probe)
-            self._snapshot = write_snapshot(Path(folder), snapshot, after=self._snapshot)
+            self._snapshot = write_snapshot(Path(folder), snapshot, after=None if replace else self._snapshot)
 
     # Adding and removing
 

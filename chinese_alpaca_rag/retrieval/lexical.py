@@ -66,13 +66,14 @@ class LibraryRetriever(BaseRetriever):
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
-        library = self._library()
+        library = self.opened()
         found = library.search(query, limit=self.k if k is None else k, scope=self.scope)
         if not found and library.passage_count() == 0:
             raise _empty(library.folder)
         return [passage_document(passage, score) for passage, score in found]
 
-    def _library(self) -> Library:
+    def opened(self) -> Library:
+        """The library that is searched, opened if it was not."""
         if self.library is not None:
             return self.library
         assert self.library_path is not None  # noqa: S101 - the validator saw to it

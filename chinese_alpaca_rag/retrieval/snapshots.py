@@ -95,16 +95,16 @@ def read_snapshot(folder: Path) -> tuple[str, Snapshot]:
     return name, Snapshot(documents, vectors, probe)
 
 
-def write_snapshot(folder: Path, snapshot: Snapshot, *, after: str) -> str:
+def write_snapshot(folder: Path, snapshot: Snapshot, *, after: str | None) -> str:
     """Write ``snapshot`` and make it the current one; its name.
 
     ``after`` is the name of the one it goes on from, empty for none: VectorStoreChangedError where another is there,
-    which then stays. VectorStoreError where the folder cannot be written.
+    which then stays; None replaces whatever is there. VectorStoreError where the folder cannot be written.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _only_writer(folder):
-            if current_snapshot(folder) != after:
+            if after is not None and current_snapshot(folder) != after:
                 raise _changed(folder)
             numbers = [int(match[1]) for each in folder.iterdir() if (match := _NAME.fullmatch(each.name))]
             name = f"snapshot-{max(numbers, default=0) + 1:06d}"

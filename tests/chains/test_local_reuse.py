@@ -72,8 +72,10 @@ def test_many_questions_evaluate_their_passages_once_and_write_what_they_would_a
     answers = chain.batch(questions)
     one, two, three = (answer.receipt for answer in answers)
     read = tokens_of(model, *(each.page_content for each in (PRICES, TRAVELS, SAFE, LEAVES)))
-    assert one.evaluated_tokens > read
-    assert two.evaluated_tokens < 120
+    # Questions run as threads: whichever of the two comes first reads for both.
+    later, first = sorted((one.evaluated_tokens, two.evaluated_tokens))
+    assert first > read
+    assert later < 120
     assert (one.passages_used, one.passages_kept, three.passages_used, three.passages_kept) == (4, 1, 2, 0)
     others = create_qa_chain(open_model(), RankedRetriever(rankings=ABOUT, k=3))
     again = asyncio.run(others.abatch(questions))

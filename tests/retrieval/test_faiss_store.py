@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from langchain_core.documents import Document
-from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
+from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.vectorstores import VectorStore
 from langchain_tests.integration_tests import VectorStoreIntegrationTests
 
@@ -27,6 +27,7 @@ from chinese_alpaca_rag.errors import (
     WrongUsageError,
 )
 from chinese_alpaca_rag.retrieval import FaissStore
+from tests.retrieval.character_embeddings import CharacterEmbeddings
 
 pytest.importorskip("faiss", reason="needs the dense extra")
 
@@ -39,31 +40,13 @@ class TestFaissStore(VectorStoreIntegrationTests):
         return FaissStore(self.get_embeddings())
 
 
-class Counting(Embeddings):
-    """Vectors of characters, so that alike texts have alike vectors; counts what it embeds."""
-
-    def __init__(self, dimension: int = 64) -> None:
-        self.dimension = dimension
-        self.embedded: list[str] = []
-
-    def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        self.embedded += texts
-        return [self._vector(text) for text in texts]
-
-    def embed_query(self, text: str) -> list[float]:
-        return self._vector(text)
-
-    def _vector(self, text: str) -> list[float]:
-        vector = [0.0] * self.dimension
-        for character in text:
-            vector[ord(character) % self.dimension] += 1.0
-        return vector
-
-
 @pytest.fixture
 def store() -> FaissStore:
     return FaissStore.from_texts(
-        TEXTS, Counting(), [{"source": f"/{number}", "page": number % 2} for number in range(4)], ids=list("abcd")
+        TEXTS,
+        CharacterEmbeddings(),
+        [{"source": f"/{number}", "page": number % 2} for number in range(4)],
+        ids=list("abcd"),
     )
 
 
@@ -78,8 +61,8 @@ def test_the_most_alike_come_first_with_their_cosine(store: FaissStore) -> None:
     scores = [score for _, score in found]
     assert len(scores) == 4
     assert scores == sorted(scores, reverse=True)
-    query = np.asarray(Counting().embed_query("年假有十五天。"))
-    other = np.asarray(Counting().embed_query(found[1][0].page_content))
+    query = np.asarray(CharacterEmbeddings().embed_query("年假有十五天。"))
+    other = np.asarray(CharacterEmbeddings().embed_query(found[1][0].page_content))
     assert scores[1] == pytest.approx(query @ other / np.linalg.norm(query) / np.linalg.norm(other), abs=1e-6)
 
 
@@ -100,7 +83,7 @@ def test_relevance_and_diversity(store: FaissStore) -> None:
     store.add_texts(["九点上班。。"], ids=["again"])
     assert set(ids(store.similarity_search("九点上班。", k=2))) == {"c", "again"}
     assert set(ids(store.max_marginal_relevance_search("九点上班。", k=2, lambda_mult=0.1))) != {"c", "again"}
-    assert FaissStore(Counting()).max_marginal_relevance_search("九点") == []
+    assert FaissStore(CharacterEmbeddings()).max_marginal_relevance_search("九点") == []
 
 
 def test_a_text_is_embedded_once(store: FaissStore) -> None:
@@ -141,18 +124,18 @@ def test_vectors_that_are_none_are_refused(store: FaissStore, monkeypatch: pytes
 def test_saved_and_opened_again(store: FaissStore, tmp_path: Path) -> None:
     store.delete(["b"])
     store.save(tmp_path / "vectors")
-    again = FaissStore.open(tmp_path / "vectors", Counting())
+    again = FaissStore.open(tmp_path / "vectors", CharacterEmbeddings())
     assert again.similarity_search_with_score("上班", k=9) == store.similarity_search_with_score("上班", k=9)
     again.add_texts(["又一段。"], ids=["e"])
     again.save(tmp_path / "vectors")
-    assert len(FaissStore.open(tmp_path / "vectors", Counting())) == 4
+    assert len(FaissStore.open(tmp_path / "vectors", CharacterEmbeddings())) == 4
     assert len([each for each in (tmp_path / "vectors").iterdir() if each.is_dir()]) == 1
 
 
 def test_an_empty_store_is_saved_too(tmp_path: Path) -> None:
-    store = FaissStore(Counting())
+    store = FaissStore(CharacterEmbeddings())
     store.save(tmp_path)
-    again = FaissStore.open(tmp_path, Counting(8))
+    again = FaissStore.open(tmp_path, CharacterEmbeddings(8))
     assert len(again) == 0
     again.add_texts(["一"])
     assert len(again) == 1
@@ -160,14 +143,14 @@ def test_an_empty_store_is_saved_too(tmp_path: Path) -> None:
 
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(VectorStoreNotFoundError):
-        FaissStore.open(tmp_path, Counting())
+        FaissStore.open(tmp_path, CharacterEmbeddings())
     with pytest.raises(VectorStoreNotFoundError):
-        FaissStore.open(tmp_path / "none", Counting())
+        FaissStore.open(tmp_path / "none", CharacterEmbeddings())
 
 
 def test_another_model_is_noticed(store: FaissStore, tmp_path: Path) -> None:
     store.save(tmp_path)
-    for other in (Counting(32), DeterministicFakeEmbedding(size=64)):
+    for other in (CharacterEmbeddings(32), DeterministicFakeEmbedding(size=64)):
         with pytest.raises(EmbeddingChangedError):
             FaissStore.open(tmp_path, other)
 
@@ -192,7 +175,7 @@ def test_every_damage_is_noticed(store: FaissStore, tmp_path: Path) -> None:
             case _:
                 (folder / part).unlink()
         try:
-            opened = FaissStore.open(folder, Counting())
+            opened = FaissStore.open(folder, CharacterEmbeddings())
         except (VectorStoreDamagedError, VectorStoreNotFoundError, EmbeddingChangedError):
             continue
         # A flipped bit in a digit of the probe or in white space changes nothing that is used.
@@ -208,27 +191,27 @@ def test_a_manifest_that_means_something_else_is_damage(store: FaissStore, tmp_p
     for wrong in (*({**right, **change} for change in changes), []):
         manifest.write_text(json.dumps(wrong))
         with pytest.raises(VectorStoreDamagedError):
-            FaissStore.open(tmp_path, Counting())
+            FaissStore.open(tmp_path, CharacterEmbeddings())
     (tmp_path / "current").write_text("../elsewhere")
     with pytest.raises(VectorStoreDamagedError):
-        FaissStore.open(tmp_path, Counting())
+        FaissStore.open(tmp_path, CharacterEmbeddings())
 
 
 def test_two_writers_lose_nothing_in_silence(store: FaissStore, tmp_path: Path) -> None:
     store.save(tmp_path)
-    first, second = (FaissStore.open(tmp_path, Counting()) for _ in range(2))
+    first, second = (FaissStore.open(tmp_path, CharacterEmbeddings()) for _ in range(2))
     first.add_texts(["第一个"], ids=["first"])
     second.add_texts(["第二个"], ids=["second"])
     first.save(tmp_path)
     with pytest.raises(VectorStoreChangedError):
         second.save(tmp_path)
     with pytest.raises(VectorStoreChangedError):
-        FaissStore(Counting()).save(tmp_path)
-    assert len(FaissStore.open(tmp_path, Counting()).get_by_ids(["first", "second"])) == 1
+        FaissStore(CharacterEmbeddings()).save(tmp_path)
+    assert len(FaissStore.open(tmp_path, CharacterEmbeddings()).get_by_ids(["first", "second"])) == 1
 
 
 def save_over_and_over(folder: str) -> None:
-    store = FaissStore.open(folder, Counting())
+    store = FaissStore.open(folder, CharacterEmbeddings())
     for number in range(1_000_000):
         store.add_texts([f"第{number}段"], ids=["changing"])
         store.save(folder)
@@ -248,7 +231,7 @@ def test_killed_while_saving(store: FaissStore, tmp_path: Path) -> None:
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
         process.join()
-        again = FaissStore.open(tmp_path, Counting())
+        again = FaissStore.open(tmp_path, CharacterEmbeddings())
         assert len(again) == 5
         assert ids(again.similarity_search("年假有十五天。", k=1)) == ["a"]
     again.save(tmp_path)
@@ -256,7 +239,7 @@ def test_killed_while_saving(store: FaissStore, tmp_path: Path) -> None:
 
 
 def test_from_several_threads() -> None:
-    store = FaissStore(Counting())
+    store = FaissStore(CharacterEmbeddings())
 
     def work(number: int) -> None:
         for each in range(40):
