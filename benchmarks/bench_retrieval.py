@@ -152,44 +152,39 @@ def measure_speed(
         figure(f"{name}_p{share}_ms", at[0], "<=", limit)
 
 
-def many_passages(whole: QuestionSet) -> list[str]:
-    """``MANY`` passages of about 350 characters out of the set's sentences, each with some characters changed."""
+def recombined(whole: QuestionSet, count: int, *, altered: bool = False) -> list[str]:
+    """``count`` passages of about 350 characters out of the set's sentences, each as it stands there or ``altered``."""
     generator = random.Random(1)
     everything = "".join(whole.passages)
-    sentences = [passage[start:end] for passage in whole.passages for start, end in sentence_spans(passage)]
-    passages: list[str] = []
-    while len(passages) < MANY:
-        passage = ""
-        while len(passage) < 350:
-            sentence = generator.choice(sentences)
-            cut = generator.randrange(len(sentence) + 1)
-            passage += sentence[:cut] + "".join(generator.choices(everything, k=3)) + sentence[cut:]
-        passages.append(passage)
-    return passages
-
-
-def recombined(whole: QuestionSet, count: int) -> list[str]:
-    """``count`` passages of 350 characters and more, each made of the set's own sentences, as they stand there."""
-    generator = random.Random(1)
     sentences = [passage[start:end] for passage in whole.passages for start, end in sentence_spans(passage)]
     passages: list[str] = []
     while len(passages) < count:
         passage = ""
         while len(passage) < 350:
-            passage += generator.choice(sentences)
+            sentence = generator.choice(sentences)
+            if altered:
+                cut = generator.randrange(len(sentence) + 1)
+                sentence = sentence[:cut] + "".join(generator.choices(everything, k=3)) + sentence[cut:]
+            passage += sentence
         passages.append(passage)
     return passages
 
 
+def files_among(whole: QuestionSet, count: int) -> list[tuple[str, Sequence[str]]]:
+    """Paths and passages, shuffled: the set's, each in a file of its own, and ``count`` others in files of 80."""
+    files: list[tuple[str, Sequence[str]]] = [
+        (f"/{number}.txt", [passage]) for number, passage in enumerate(whole.passages)
+    ]
+    others = recombined(whole, count)
+    files += [(f"/-{start + 1}.txt", others[start : start + 80]) for start in range(0, count, 80)]
+    random.Random(3).shuffle(files)
+    return files
+
+
 def measure_among(whole: QuestionSet, count: int) -> None:
     """The same questions where each sentence of the right passage stands in many others as well."""
-    others = recombined(whole, count)
-    size = 80
-    files = [(f"/{number}.txt", [passage]) for number, passage in enumerate(whole.passages)]
-    files += [(f"/-{start + 1}.txt", others[start : start + size]) for start in range(0, count, size)]
-    random.Random(3).shuffle(files)
     with TemporaryDirectory() as folder, Library.open(Path(folder) / "library", create=True) as library:
-        for path, passages in files:
+        for path, passages in files_among(whole, count):
             put_passages(library, path, passages)
         found = rank(
             whole.questions,
@@ -224,7 +219,7 @@ def put_passages(library: Library, path: str, passages: Sequence[str]) -> None:
 
 
 def measure_many(whole: QuestionSet, questions: Sequence[str]) -> None:
-    passages = many_passages(whole)
+    passages = recombined(whole, MANY, altered=True)
     with TemporaryDirectory() as folder, Library.open(Path(folder) / "library", create=True) as library:
         started = time.perf_counter()
         for number in range(0, MANY, 100):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from chinese_alpaca_rag.cli.answering import close_model, follow, open_model, show_result
 from chinese_alpaca_rag.cli.output import Output, is_terminal
 from chinese_alpaca_rag.cli.places import pages_of_library
-from chinese_alpaca_rag.cli.retrieving import empty_library, passage_count
+from chinese_alpaca_rag.cli.retrieving import empty_library, passage_count, readable
 from chinese_alpaca_rag.cli.session import Session
 from chinese_alpaca_rag.cli.usage import missing
 from chinese_alpaca_rag.errors import EmptyQuestionError, WrongUsageError
@@ -114,8 +114,7 @@ def _check_what_is_asked(question: str | None, questions: Path | None, answers: 
 
 def _question(given: str, output: Output) -> str:
     text = _from_standard_input(output) if given.strip() == "-" else given
-    # What the locale could not decode arrives as surrogates: those bytes are read as UTF-8, or shown as unreadable.
-    question = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip()
+    question = readable(text)
     if not any(character.isalnum() for character in question):
         raise EmptyQuestionError(
             Words(zh="没有问题可答：问题里没有一个字。", en="There is nothing to answer: the question holds no word."),

@@ -24,6 +24,14 @@ def passage_count(given: str | None) -> int:
     )
 
 
+def readable(text: str) -> str:
+    """An argument without white space around it.
+
+    What the locale could not decode arrives as surrogates: those bytes are read as UTF-8, or shown as unreadable.
+    """
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip()
+
+
 def empty_library(session: Session) -> EmptyLibraryError:
     """The error for a library without any document."""
     folder = session.settings.library

@@ -11,7 +11,7 @@ from typing import Any
 
 from chinese_alpaca_rag.cli.output import Output
 from chinese_alpaca_rag.cli.places import PageName, named, shown_path
-from chinese_alpaca_rag.cli.retrieving import empty_library, passage_count
+from chinese_alpaca_rag.cli.retrieving import empty_library, passage_count, readable
 from chinese_alpaca_rag.cli.session import Session
 from chinese_alpaca_rag.cli.text import counted, one_line
 from chinese_alpaca_rag.errors import EmptyQuestionError, WrongUsageError
@@ -44,8 +44,7 @@ def search(session: Session, query: str, passages: str | None, part: Part) -> in
     """Show the best passages for ``query``; none found is no failure."""
     count = passage_count(passages)
     scope = scope_of(part)
-    # What the locale could not decode arrives as surrogates: those bytes are read as UTF-8, or shown as unreadable.
-    wanted = query.encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip()
+    wanted = readable(query)
     if not any(character.isalnum() for character in wanted):
         raise EmptyQuestionError(
             Words(zh="没有可找的：里面没有一个字。", en="There is nothing to look for: it holds no word."),
@@ -54,12 +53,11 @@ def search(session: Session, query: str, passages: str | None, part: Part) -> in
     with Library.open(session.settings.library, readonly=True) as library:
         if not library.passage_count():
             raise empty_library(session)
-        unknown = [path for path in scope.paths or () if not _is_known(library, path)]
+        unknown = [path for path in scope.paths or () if not library.passage_ids(Scope((path,)))]
         if unknown:
             raise _unknown(unknown[0])
         found = library.search(wanted, limit=count, scope=scope)
-    held = {quote for quote in quotes_in(wanted) if any(holds_quote(passage, quote) for passage, _ in found)}
-    missing = [quote for quote in quotes_in(wanted) if quote not in held]
+    missing = [quote for quote in quotes_in(wanted) if not any(holds_quote(passage, quote) for passage, _ in found)]
     if session.output.as_json:
         shown = [_as_json(passage, score, wanted) for passage, score in found]
         session.output.document({"query": wanted, "passages": shown, "quotes_missing": missing})
@@ -107,10 +105,6 @@ def _day(given: str, option: str) -> datetime:
             Words(zh=f"{option} 不能是 {given!r}。", en=f"{option} cannot be {given!r}."),
             hint=Words(zh=f"请写成年-月-日，例如 {option} 2025-01-31", en=f"Give year-month-day: {option} 2025-01-31"),
         ) from None
-
-
-def _is_known(library: Library, path: str) -> bool:
-    return library.file(path) is not None or library.holds_folder(path)
 
 
 def _unknown(path: str) -> WrongUsageError:

@@ -30,7 +30,7 @@ FEW = 256
 # Counts of terms that are remembered.
 MOST_COUNTS = 200_000
 # Saturation and length normalisation; an occurrence in a heading or title counts as so many; a run of three
-# characters weighs so much of its rarer pair. Chosen by ``python -m benchmarks.fit_lexical_weights``.
+# characters weighs so much of its rarer pair. ``python -m benchmarks.fit_lexical_weights`` compares choices.
 K1 = 1.2
 B = 0.0
 IN_HEADING = 1.0

@@ -108,10 +108,6 @@ class Library:
         """Every file whose bytes have this digest, by path."""
         return self._files("WHERE sha256 = ? ORDER BY path", sha256)
 
-    def holds_folder(self, path: str) -> bool:
-        """Whether a file of the library lies below the folder ``path``."""
-        return bool(self.passage_ids(Scope((path,))))
-
     def passage_ids(self, scope: Scope) -> set[int]:
         """The ids of the passages in a part of the library."""
         with self._guard, translated(self.folder):

@@ -36,16 +36,18 @@ class FaissStore(VectorStore):
     In memory until ``save`` writes it to a folder; ``open`` reads it again. Adding a document whose id is there
     replaces it. A text that is in the store already is not embedded again. May be used from several threads. Every
     search is exact: its time grows with the number of vectors. ``filter`` of the searches is a function of a document,
-    or metadata that it must have.
+    or metadata that it must have. MissingExtraError without faiss.
     """
 
     def __init__(self, embedding: Embeddings) -> None:
+        _faiss()  # said now, not after everything is embedded
         self._embedding = embedding
         self._guard = threading.RLock()
         self._index: Any = None
         self._next = 0
         self._keys: dict[str, int] = {}  # by document id
         self._documents: dict[int, Document] = {}  # by key, in the order of adding
+        self._by_text: dict[str, dict[int, None]] = {}  # keys by content
         self._snapshot = ""
 
     @property
@@ -239,13 +241,17 @@ class FaissStore(VectorStore):
         for key, document in zip(keys, documents, strict=True):
             self._keys[document.id or ""] = key
             self._documents[key] = document
+            self._by_text.setdefault(document.page_content, {})[key] = None
 
     def _drop(self, names: Iterable[str]) -> None:
         keys = [self._keys.pop(name) for name in dict.fromkeys(names) if name in self._keys]
         if keys:
             self._index.remove_ids(np.asarray(keys, dtype=np.int64))
             for key in keys:
-                del self._documents[key]
+                content = self._documents.pop(key).page_content
+                del self._by_text[content][key]
+                if not self._by_text[content]:
+                    del self._by_text[content]
         if not self._documents:
             self._index = None
 
@@ -257,11 +263,10 @@ class FaissStore(VectorStore):
 
     def _embedded(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors, shape (texts, dimension): those of texts that are here already, and new ones."""
-        known = {document.page_content: key for key, document in self._documents.items()}
-        rows: dict[str, NDArray[np.float32]] = {}
-        here = [text for text in dict.fromkeys(texts) if text in known]
-        rows.update(zip(here, self._vectors([known[text] for text in here]), strict=True))
-        new = sorted((text for text in dict.fromkeys(texts) if text not in known), key=len)
+        different = dict.fromkeys(texts)
+        here = [text for text in different if text in self._by_text]
+        rows = dict(zip(here, self._vectors([next(iter(self._by_text[text])) for text in here]), strict=True))
+        new = sorted((text for text in different if text not in self._by_text), key=len)
         for start in range(0, len(new), _AT_ONCE):
             some = new[start : start + _AT_ONCE]
             made = np.asarray(self._embedding.embed_documents(some), dtype=np.float32)

@@ -19,6 +19,19 @@ def highlights(text: str, query: str) -> list[tuple[int, int]]:
     where the question has nothing else. What overlaps or touches is one stretch.
     """
     folded = "".join(map(_folded, text))
+    spans = sorted(match.span() for pattern in _patterns(query) for match in pattern.finditer(folded))
+    merged: list[tuple[int, int]] = []
+    for start, end in spans:
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((start, end))
+    return merged
+
+
+@lru_cache(maxsize=8)
+def _patterns(query: str) -> tuple[re.Pattern[str], ...]:
+    """What is looked for, taken from a query once for all the passages that it finds."""
     terms = query_terms(query)
     longer = [term for term in terms if len(term) > 1 or not is_chinese(term)]
     patterns = [re.escape(quote) for quote in quotes_in(query)]
@@ -27,14 +40,7 @@ def highlights(text: str, query: str) -> list[tuple[int, int]]:
         if not is_chinese(term):
             escaped = rf"(?<!{_WORD_CHARACTER}){escaped}(?:e?s)?(?!{_WORD_CHARACTER})"
         patterns.append(escaped)
-    spans = sorted(match.span() for pattern in patterns for match in re.finditer(pattern, folded))
-    merged: list[tuple[int, int]] = []
-    for start, end in spans:
-        if merged and start <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(end, merged[-1][1])
-        else:
-            merged.append((start, end))
-    return merged
+    return tuple(map(re.compile, patterns))
 
 
 @lru_cache(maxsize=8192)

@@ -25,16 +25,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from langchain_core.documents import Document
 
+from chinese_alpaca_rag.durability import wait_for_disk
 from chinese_alpaca_rag.errors import (
     VectorStoreChangedError,
     VectorStoreDamagedError,
     VectorStoreError,
     VectorStoreNotFoundError,
+    WrongUsageError,
 )
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.library.lock import WriterLock
@@ -99,7 +101,8 @@ def write_snapshot(folder: Path, snapshot: Snapshot, *, after: str | None) -> st
     """Write ``snapshot`` and make it the current one; its name.
 
     ``after`` is the name of the one it goes on from, empty for none: VectorStoreChangedError where another is there,
-    which then stays; None replaces whatever is there. VectorStoreError where the folder cannot be written.
+    which then stays; None replaces whatever is there. VectorStoreError where the folder cannot be written,
+    WrongUsageError for metadata that JSON cannot hold.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -115,11 +118,11 @@ def write_snapshot(folder: Path, snapshot: Snapshot, *, after: str | None) -> st
             except BaseException:
                 shutil.rmtree(writing, ignore_errors=True)
                 raise
-            _sync(folder)
+            wait_for_disk(folder)
             temporary = folder / f".{_CURRENT}"
             _write(temporary, name.encode())
             temporary.replace(folder / _CURRENT)
-            _sync(folder)
+            wait_for_disk(folder)
             _remove_others(folder, name)
     except OSError as error:
         raise VectorStoreError(
@@ -135,7 +138,7 @@ def write_snapshot(folder: Path, snapshot: Snapshot, *, after: str | None) -> st
 def _write_parts(place: Path, snapshot: Snapshot) -> None:
     vectors = io.BytesIO()
     np.save(vectors, np.ascontiguousarray(snapshot.vectors, dtype=np.float32), allow_pickle=False)
-    lines = [json.dumps(_record(document), ensure_ascii=True) + "\n" for document in snapshot.documents]
+    lines = [_line(document) for document in snapshot.documents]
     contents = {_VECTORS: vectors.getvalue(), _DOCUMENTS: "".join(lines).encode("ascii")}
     manifest = {
         "format": FORMAT,
@@ -147,11 +150,24 @@ def _write_parts(place: Path, snapshot: Snapshot) -> None:
     for part, content in contents.items():
         _write(place / part, content)
     _write(place / _MANIFEST, json.dumps(manifest).encode("ascii"))
-    _sync(place)
+    wait_for_disk(place)
 
 
-def _record(document: Document) -> dict[str, Any]:
-    return {"id": document.id, "page_content": document.page_content, "metadata": document.metadata}
+def _line(document: Document) -> str:
+    record = {"id": document.id, "page_content": document.page_content, "metadata": document.metadata}
+    try:
+        return json.dumps(record, ensure_ascii=True) + "\n"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise WrongUsageError(
+            Words(
+                zh=f"文档 {document.id} 的元数据无法保存：{error}",
+                en=f"The metadata of the document {document.id} cannot be saved: {error}",
+            ),
+            hint=Words(
+                zh="元数据里只放文字、数字、真假、空值，以及它们的列表和字典。",
+                en="Keep to text, numbers, true, false, null, and lists and dictionaries of them.",
+            ),
+        ) from error
 
 
 def _document(line: bytes) -> Document:
@@ -181,17 +197,6 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Make renames inside ``folder`` last, where folders can be opened."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 _ANEW = Words(

@@ -50,8 +50,8 @@ def test_files_and_folders(library: Library) -> None:
     assert files(library, Scope(paths=("/",))) == ["/乙.txt", "/甲/一.txt", "/甲/二.txt", "/甲乙/三.txt"]
     assert files(library, Scope(paths=())) == []
     assert files(library, Scope(paths=("/丙", "/甲/一"))) == []
-    assert library.holds_folder("/甲")
-    assert not library.holds_folder("/丙")
+    assert len(library.passage_ids(Scope(paths=("/甲",)))) == 6
+    assert library.passage_ids(Scope(paths=("/丙",))) == set()
 
 
 def test_tags(library: Library) -> None:

@@ -197,6 +197,14 @@ def test_a_manifest_that_means_something_else_is_damage(store: FaissStore, tmp_p
         FaissStore.open(tmp_path, CharacterEmbeddings())
 
 
+def test_metadata_that_cannot_be_saved_is_named(store: FaissStore, tmp_path: Path) -> None:
+    store.save(tmp_path)
+    store.add_texts(["新的"], [{"when": object()}], ids=["odd"])
+    with pytest.raises(WrongUsageError, match="odd"):
+        store.save(tmp_path)
+    assert len(FaissStore.open(tmp_path, CharacterEmbeddings())) == 4
+
+
 def test_two_writers_lose_nothing_in_silence(store: FaissStore, tmp_path: Path) -> None:
     store.save(tmp_path)
     first, second = (FaissStore.open(tmp_path, CharacterEmbeddings()) for _ in range(2))

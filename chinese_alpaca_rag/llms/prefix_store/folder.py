@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from chinese_alpaca_rag.durability import wait_for_disk
 from chinese_alpaca_rag.llms.prefix_store import problems
 from chinese_alpaca_rag.llms.prefix_store.locks import SAFELY, close_lockable, open_lockable, try_lock
 from chinese_alpaca_rag.llms.prefix_store.problems import NotKeptError
@@ -239,15 +240,3 @@ def write_json(folder: StoreFolder, path: Path, content: object) -> None:
         file.write(json.dumps(content).encode())
         file.place(path)
     wait_for_disk(folder.path)
-
-
-def wait_for_disk(folder: Path | str) -> None:
-    """Wait until the disk has the names in ``folder``, where the system can say so."""
-    if os.name == "nt":
-        return
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -9,9 +9,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
+from chinese_alpaca_rag.durability import wait_for_disk
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.llms.prefix_store import problems
-from chinese_alpaca_rag.llms.prefix_store.folder import StoreFolder, sweep, wait_for_disk
+from chinese_alpaca_rag.llms.prefix_store.folder import StoreFolder, sweep
 from chinese_alpaca_rag.llms.prefix_store.ledger import Ledger
 from chinese_alpaca_rag.llms.prefix_store.problems import NotKeptError
 from chinese_alpaca_rag.llms.prefix_store.tree import BlockFile, Files, ancestors, files_in, header_of, leaving

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from chinese_alpaca_rag.durability import wait_for_disk
 from chinese_alpaca_rag.errors import AlpacaRagError, WrongUsageError
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.llms.prefix_store import problems
@@ -33,7 +34,6 @@ from chinese_alpaca_rag.llms.prefix_store.folder import (
     make_subfolder,
     partial_file,
     sweep,
-    wait_for_disk,
 )
 from chinese_alpaca_rag.llms.prefix_store.keys import BlockKey, before_first, chained, packed
 from chinese_alpaca_rag.llms.prefix_store.ledger import Ledger, held_ledger, seen_ledger
