@@ -33,6 +33,11 @@ $(VENV)/.all: $(VENV)/.created pyproject.toml constraints.txt
 	@$(PIP) --editable '.[all]' --group test --group lint
 	@touch $@ $(VENV)/.demo
 
+# What benchmarks put beside the kit.
+$(VENV)/.bench: $(VENV)/.all
+	@$(PIP) --group bench
+	@touch $@
+
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/demo.py
 
@@ -49,13 +54,13 @@ format: $(VENV)/.all
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(VENV)/.all
+bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 
-bench-%: $(VENV)/.all
+bench-%: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $*
 
-constraints: $(VENV)/.all
+constraints: $(VENV)/.bench
 	$(BIN)/python tools/freeze_constraints.py
 
 clean:

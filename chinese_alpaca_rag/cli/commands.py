@@ -132,6 +132,8 @@ cache = _typer([], completion=False)
 app.add_typer(cache, name="cache")
 library = _typer([], completion=False)
 app.add_typer(library, name="library")
+evaluate = _typer([], completion=False)
+app.add_typer(evaluate, name="evaluate")
 
 
 @_command(app, "ingest")
@@ -279,3 +281,19 @@ def _library_compact(session: Session) -> int:
     from chinese_alpaca_rag.cli.library import compact
 
     return compact(session)
+
+
+@_command(evaluate, "retrieval")
+def _evaluate_retrieval(
+    session: Session,
+    judged: Annotated[Path, typer.Argument()],
+    *,
+    k: Annotated[str | None, typer.Option("--k")] = None,
+    within: Annotated[list[Path] | None, typer.Option("--in", "-i")] = None,
+    tagged: Annotated[list[str] | None, typer.Option("--tag", "-t")] = None,
+    contexts: Annotated[bool, typer.Option("--contexts")] = False,
+) -> int:
+    from chinese_alpaca_rag.cli.evaluate import evaluate_retrieval
+    from chinese_alpaca_rag.cli.search import Part
+
+    return evaluate_retrieval(session, judged, k, Part(within or (), tagged or ()), contexts=contexts)

@@ -99,6 +99,27 @@ PARAMETERS: dict[str, ParameterWords] = {
         Words(zh="只找这一天或之前改过的文件", en="only files last changed on this day or before"),
         Words(zh="日期", en="DATE"),
     ),
+    "judged": ParameterWords(
+        Words(
+            zh="知道答案或出处的问题：SQuAD 格式的 JSON，或每行一个 JSON（question 与 answer、source、page、context）；"
+            "- 为标准输入",
+            en="questions with their answers or sources: JSON in SQuAD's layout, or an object a line (question and "
+            "answer, source, page or context); - is standard input",
+        ),
+        Words(zh="文件", en="FILE"),
+    ),
+    "k": ParameterWords(
+        Words(
+            zh="看前几个段落，如 5 或 1,5,10（默认）", en="among how many passages, such as 5, or 1,5,10, the default"
+        ),
+        Words(zh="个数,…", en="K,…"),
+    ),
+    "contexts": ParameterWords(
+        Words(
+            zh="不用自己的知识库，而用文件里的原文（context）临时建一个",
+            en="not your library: one made for a while of the texts (context) in the file",
+        )
+    ),
     "engine": ParameterWords(
         Words(
             zh="服务的种类：vllm、llama-server（默认）或 llama-cpp-python",

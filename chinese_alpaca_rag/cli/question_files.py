@@ -27,6 +27,9 @@ _SHOWN_COLUMNS = 60
 # What every line of a file of answers has beside its question.
 _OF_AN_ANSWER = ("answer", "citations", "receipt")
 _BEGINNING = b'{"question": '
+_A_QUESTION_A_LINE = Words(
+    zh="--questions 后面是一个每行一个问题的文件。", en="--questions takes a file with a question a line."
+)
 _ANOTHER_FILE = Words(zh="请为答案另取一个文件名。", en="Give the answers a file of their own.")
 
 
@@ -44,8 +47,8 @@ def read_questions(path: Path, output: Output) -> list[FileQuestion]:
     One a line, where empty lines and those that begin with ``#`` are none; in a ``.jsonl`` each line is an object
     with ``question``. Raises WrongUsageError for a file without questions, or that is none of these.
     """
-    name = _name(path)
-    text = _decoded(_content(path, output), name)
+    name = shown_name(path)
+    text = read_text(path, output, hint=_A_QUESTION_A_LINE)
     lines = enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), start=1)
     written = [(number, line.strip()) for number, line in lines if line.strip()]
     if path.suffix.lower() == ".jsonl":
@@ -60,6 +63,20 @@ def read_questions(path: Path, output: Output) -> list[FileQuestion]:
             ),
         )
     return questions
+
+
+def read_text(path: Path, output: Output, *, hint: Words, longest: int = LONGEST_FILE) -> str:
+    """The text of a file, or of standard input for ``-``, in whatever encoding it is written.
+
+    ``hint`` says what file is wanted, where there is none. Raises WrongUsageError for such a path and for more than
+    ``longest`` bytes, DocumentRefusedError for bytes that are no text.
+    """
+    return _decoded(_content(path, output, hint, longest), shown_name(path))
+
+
+def shown_name(path: Path) -> str:
+    """What messages call a file of questions."""
+    return Words(zh="标准输入", en="Standard input").text() if path == STANDARD_INPUT else shown_path(path)
 
 
 class AnswersFile:
@@ -129,18 +146,15 @@ def _read_answers(file: BinaryIO, path: Path, known: AbstractSet[str]) -> Counte
     return answered
 
 
-def _content(path: Path, output: Output) -> bytes:
+def _content(path: Path, output: Output, hint: Words, longest: int) -> bytes:
+    name = shown_name(path)
     if path != STANDARD_INPUT:
         try:
             with path.open("rb") as file:
-                content = file.read(LONGEST_FILE + 1)
+                content = file.read(longest + 1)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise WrongUsageError(
-                Words(zh=f"没有这个文件：{_name(path)}", en=f"There is no such file: {_name(path)}"),
-                hint=Words(
-                    zh="--questions 后面是一个每行一个问题的文件。",
-                    en="--questions takes a file with a question a line.",
-                ),
+                Words(zh=f"没有这个文件：{name}", en=f"There is no such file: {name}"), hint=hint
             ) from error
     elif sys.stdin is None:  # started with the descriptor closed
         content = b""
@@ -150,13 +164,10 @@ def _content(path: Path, output: Output) -> bytes:
                 zh="请输入问题，每行一个，以 Ctrl-D 结束：", en="Type the questions, one a line, and end with Ctrl-D:"
             )
             output.note(str(told), "dim")
-        content = sys.stdin.buffer.read(LONGEST_FILE + 1)
-    if len(content) > LONGEST_FILE:
+        content = sys.stdin.buffer.read(longest + 1)
+    if len(content) > longest:
         raise WrongUsageError(
-            Words(
-                zh=f"{_name(path)} 超过了 {LONGEST_FILE >> 20} MiB。",
-                en=f"{_name(path)} is longer than {LONGEST_FILE >> 20} MiB.",
-            ),
+            Words(zh=f"{name} 超过了 {longest >> 20} MiB。", en=f"{name} is longer than {longest >> 20} MiB."),
             hint=Words(zh="请把问题分成几个文件。", en="Split the questions into several files."),
         )
     return content
@@ -200,7 +211,7 @@ def _answered_in(line: bytes, number: int, path: Path, known: AbstractSet[str]) 
     except (ValueError, RecursionError):
         content = None
     question = content.get("question") if isinstance(content, dict) else None
-    name = _name(path)
+    name = shown_name(path)
     if not isinstance(question, str) or not all(key in content for key in _OF_AN_ANSWER):
         message = Words(
             zh=f"{name} 第 {number} 行不是答案，这个文件不会被改动。",
@@ -215,7 +226,3 @@ def _answered_in(line: bytes, number: int, path: Path, known: AbstractSet[str]) 
         )
         raise WrongUsageError(message, hint=_ANOTHER_FILE)
     return question
-
-
-def _name(path: Path) -> str:
-    return Words(zh="标准输入", en="Standard input").text() if path == STANDARD_INPUT else shown_path(path)

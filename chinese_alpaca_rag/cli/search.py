@@ -53,9 +53,7 @@ def search(session: Session, query: str, passages: str | None, part: Part) -> in
     with Library.open(session.settings.library, readonly=True) as library:
         if not library.passage_count():
             raise empty_library(session)
-        unknown = [path for path in scope.paths or () if not library.passage_ids(Scope((path,)))]
-        if unknown:
-            raise _unknown(unknown[0])
+        check_within(library, scope)
         found = library.search(wanted, limit=count, scope=scope)
     missing = [quote for quote in quotes_in(wanted) if not any(holds_quote(passage, quote) for passage, _ in found)]
     if session.output.as_json:
@@ -82,6 +80,13 @@ def scope_of(part: Part) -> Scope:
         since=None if part.since is None else _day(part.since, "--since"),
         until=until,
     )
+
+
+def check_within(library: Library, scope: Scope) -> None:
+    """WrongUsageError for a path in ``scope`` that the library holds nothing of."""
+    for path in scope.paths or ():
+        if not library.passage_ids(Scope((path,))):
+            raise _unknown(path)
 
 
 def _pages(given: str) -> tuple[int, int]:

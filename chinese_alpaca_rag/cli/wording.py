@@ -227,6 +227,31 @@ COMMANDS: dict[str, CommandWords] = {
             en="Clear away what deleted text left behind, and make the library's file smaller.",
         ),
     ),
+    "evaluate": CommandWords(
+        Words(
+            zh="用自己的问题衡量：检索能不能找到。",
+            en="Measure with your own questions whether retrieval finds what it should.",
+        ),
+    ),
+    "evaluate retrieval": CommandWords(
+        Words(
+            zh="前 k 个段落里有没有对的（recall@k）、排在第几（MRR），哪些问题没有找到。",
+            en="How often a right passage is among the first k (recall@k), how far up (MRR), and what was missed.",
+        ),
+        Words(
+            zh="文件里写明什么算对：source（可加 page）是出处；context 是原文，分成几段时须含 answer；只有 answer 时，"
+            "含有它的段落都算。不会改动知识库。",
+            en="The file says what is right: source (and page) is a place; of a context that is in several passages it "
+            "is one with the answer; with an answer alone, any passage that holds it. The library is not changed.",
+        ),
+        (
+            ("alpaca-rag evaluate retrieval questions.jsonl", Words(zh="自己的知识库", en="your library")),
+            (
+                "alpaca-rag evaluate retrieval cmrc2018.json --contexts --k 1,10",
+                Words(zh="公开的问题集，不必入库", en="a public set of questions; no library is needed"),
+            ),
+        ),
+    ),
     "doctor": CommandWords(
         Words(zh="检查这里能不能用、缺什么、怎么补。", en="Check what works here, what is missing and how to get it."),
         examples=(

@@ -1,12 +1,13 @@
 """The library's SQLite file: its tables, how it is opened and checked, and SQLite's errors in the kit's words.
 
-Layout (``user_version`` 2; a change of these tables or of the rules in ``terms.py`` is another version)::
+Layout (``user_version`` 3; a change of these tables or of the rules in ``terms.py`` is another version)::
 
     files ──< pages ──< stretches      the text of a page, in stretches of at most STRETCH characters
       └────< passages                  offsets into a page's text; no second copy of the text
     passage_terms                      FTS5 without content, one row a passage: title, heading and body terms
       ├────< tags                      the words that the user files it under
       └────< copies                    other paths that hold the same bytes
+    embedders ──< vectors              what embedding models made of passages, by the digest of a passage's text
     about                              the version of Unicode that the terms were made with
 
 Text that SQLite cannot hold as UTF-8 (lone surrogates, as in the names of files that are not UTF-8)
@@ -29,7 +30,7 @@ from chinese_alpaca_rag.language import Words
 
 FILE_NAME = "library.sqlite3"
 APPLICATION_ID = 0x41524147  # "ARAG"
-FORMAT = 2
+FORMAT = 3
 STRETCH = 4096
 BUSY_SECONDS = 5.0
 
@@ -50,6 +51,24 @@ _COPIES = """
     ) WITHOUT ROWID
 """
 _COPIES_BY_FILE = "CREATE INDEX copies_by_file ON copies (file_id)"
+_PASSAGES_BY_DIGEST = "CREATE INDEX passages_by_digest ON passages (digest)"
+_EMBEDDERS = """
+    CREATE TABLE embedders (
+        id INTEGER PRIMARY KEY,
+        fingerprint TEXT NOT NULL,
+        probe BLOB NOT NULL,
+        used_at TEXT NOT NULL
+    )
+"""
+_VECTORS = """
+    CREATE TABLE vectors (
+        embedder_id INTEGER NOT NULL REFERENCES embedders (id) ON DELETE CASCADE,
+        digest BLOB NOT NULL,
+        vector BLOB NOT NULL,
+        UNIQUE (embedder_id, digest)
+    )
+"""
+_VECTORS_BY_DIGEST = "CREATE INDEX vectors_by_digest ON vectors (digest)"
 _SCHEMA = (
     "CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     """
@@ -99,10 +118,15 @@ _SCHEMA = (
         start INTEGER NOT NULL,
         "end" INTEGER NOT NULL,
         heading TEXT NOT NULL,
+        digest BLOB,
         UNIQUE (file_id, position)
     )
     """,
     "CREATE INDEX passages_by_page ON passages (page_id)",
+    _PASSAGES_BY_DIGEST,
+    _EMBEDDERS,
+    _VECTORS,
+    _VECTORS_BY_DIGEST,
     _TAGS,
     _COPIES,
     _COPIES_BY_FILE,
@@ -123,6 +147,14 @@ _MIGRATIONS: Mapping[int, tuple[str, ...]] = MappingProxyType(
             _TAGS,
             _COPIES,
             _COPIES_BY_FILE,
+        ),
+        # Digests of passages that are there already are made when vectors are (``vectors.fill_digests``).
+        2: (
+            "ALTER TABLE passages ADD COLUMN digest BLOB",
+            _PASSAGES_BY_DIGEST,
+            _EMBEDDERS,
+            _VECTORS,
+            _VECTORS_BY_DIGEST,
         ),
     }
 )

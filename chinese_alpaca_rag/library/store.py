@@ -28,6 +28,7 @@ from chinese_alpaca_rag.library.queries import FILE_SELECT, PASSAGE_SELECT
 from chinese_alpaca_rag.library.records import CopyRecord, FileRecord, ParsedDocument, Passage, PassageSpan
 from chinese_alpaca_rag.library.scope import Scope, passage_ids
 from chinese_alpaca_rag.library.search import PassageSearch
+from chinese_alpaca_rag.library.vectors import digests_of_file, forget_vectors
 from chinese_alpaca_rag.library.writing import check_spans, insert_document, insert_tags
 
 _AT_ONCE = 500  # values in one list of SQL parameters
@@ -52,6 +53,7 @@ class Library:
         self._search = PassageSearch(connection, self.passages_by_id)
         self._forgetting = Forgetting(self.absolute_folder, derived)
         self._gone: list[str] = []
+        self._dropped: list[bytes] = []
 
     @classmethod
     def open(
@@ -144,6 +146,12 @@ class Library:
         """The passages of one file, in reading order; none for a path that is not here."""
         with self._guard:
             return self._passages("WHERE files.path = CAST(? AS TEXT) ORDER BY passages.position", storable(path))
+
+    def passages_between(self, file_id: int, first: int, last: int) -> list[Passage]:
+        """The passages of one file at positions ``first`` to ``last``, both included, in reading order."""
+        where = "WHERE passages.file_id = ? AND passages.position BETWEEN ? AND ? ORDER BY passages.position"
+        with self._guard:
+            return self._passages(where, file_id, first, last)
 
     def passage_count(self) -> int:
         """How many passages the library holds."""
@@ -309,10 +317,12 @@ class Library:
         with self._guard:
             self._begin_writing()
             self._gone.clear()
+            self._dropped.clear()
             with translated(self.folder), transaction(self._connection):
                 if not terms_are_current(self._connection):
                     self.index_anew()
                 yield
+                forget_vectors(self._connection, self._dropped)
                 # Before the change is kept: a kill in between loses what can be computed again, and leaves nothing.
                 self._forgetting.forget_files(self._gone)
             self._search.forget()
@@ -379,6 +389,7 @@ class Library:
             return True
         for passage in self.passages(path):
             unindex_passage(self._connection, passage)
+        self._dropped += digests_of_file(self._connection, record.id)
         self._connection.execute("DELETE FROM files WHERE id = ?", (record.id,))
         # In the same transaction, so that a kill before the rest is erased (``care.erase_deleted``) is not forgotten.
         self._connection.execute("REPLACE INTO about VALUES ('erase', 'due')")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from chinese_alpaca_rag.library.database import STRETCH, storable
 from chinese_alpaca_rag.library.index import index_passage
 from chinese_alpaca_rag.library.records import ParsedDocument, PassageSpan
+from chinese_alpaca_rag.library.vectors import text_digest
 
 
 def check_spans(path: str, document: ParsedDocument, spans: Sequence[PassageSpan]) -> None:
@@ -45,12 +46,12 @@ def insert_document(
     page_ids = _insert_pages(connection, file_id, document)
     texts = {page.number: page.text for page in document.pages}
     for position, span in enumerate(spans):
-        cursor = connection.execute(
-            'INSERT INTO passages (file_id, page_id, position, start, "end", heading)'
-            " VALUES (?, ?, ?, ?, ?, CAST(? AS TEXT))",
-            (file_id, page_ids[span.page], position, span.start, span.end, storable(span.heading)),
-        )
         text = texts[span.page][span.start : span.end]
+        cursor = connection.execute(
+            'INSERT INTO passages (file_id, page_id, position, start, "end", heading, digest)'
+            " VALUES (?, ?, ?, ?, ?, CAST(? AS TEXT), ?)",
+            (file_id, page_ids[span.page], position, span.start, span.end, storable(span.heading), text_digest(text)),
+        )
         index_passage(connection, int(cursor.lastrowid or 0), document.title, span.heading, text)
     return file_id
 

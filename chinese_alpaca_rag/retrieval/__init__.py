@@ -6,18 +6,54 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from chinese_alpaca_rag.retrieval.arranging import (
+        ArrangingRetriever,
+        expanded,
+        spread_over_files,
+        without_near_duplicates,
+    )
+    from chinese_alpaca_rag.retrieval.embeddings import LocalEmbeddings
     from chinese_alpaca_rag.retrieval.faiss_store import FaissStore
     from chinese_alpaca_rag.retrieval.hybrid import HybridRetriever
     from chinese_alpaca_rag.retrieval.lexical import LibraryRetriever
     from chinese_alpaca_rag.retrieval.library_vectors import open_library_vectors
+    from chinese_alpaca_rag.retrieval.multi_query import MultiQueryRetriever, model_queries, parts_of
+    from chinese_alpaca_rag.retrieval.reranking import CrossEncoderReranker, Reranker, RerankingRetriever
 
-__all__ = ["FaissStore", "HybridRetriever", "LibraryRetriever", "open_library_vectors"]
+__all__ = [
+    "ArrangingRetriever",
+    "CrossEncoderReranker",
+    "FaissStore",
+    "HybridRetriever",
+    "LibraryRetriever",
+    "LocalEmbeddings",
+    "MultiQueryRetriever",
+    "Reranker",
+    "RerankingRetriever",
+    "expanded",
+    "model_queries",
+    "open_library_vectors",
+    "parts_of",
+    "spread_over_files",
+    "without_near_duplicates",
+]
 
 _WHERE = {
+    "ArrangingRetriever": "arranging",
+    "CrossEncoderReranker": "reranking",
     "FaissStore": "faiss_store",
     "HybridRetriever": "hybrid",
     "LibraryRetriever": "lexical",
+    "LocalEmbeddings": "embeddings",
+    "MultiQueryRetriever": "multi_query",
+    "Reranker": "reranking",
+    "RerankingRetriever": "reranking",
+    "expanded": "arranging",
+    "model_queries": "multi_query",
     "open_library_vectors": "library_vectors",
+    "parts_of": "multi_query",
+    "spread_over_files": "arranging",
+    "without_near_duplicates": "arranging",
 }
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from langchain_core.callbacks import CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
@@ -13,10 +12,8 @@ from pydantic import ConfigDict, Field
 
 from chinese_alpaca_rag.library.documents import passage_document
 from chinese_alpaca_rag.library.store import Library
+from chinese_alpaca_rag.retrieval.fusion import fused_by_rank
 from chinese_alpaca_rag.retrieval.lexical import LibraryRetriever
-
-# How fast a rank loses weight; the value of Cormack, Clarke and Büttcher.
-RANK_CONSTANT = 60
 
 
 class HybridRetriever(BaseRetriever):
@@ -64,26 +61,8 @@ class HybridRetriever(BaseRetriever):
 def fused(
     by_words: Sequence[Document], by_vectors: Sequence[Document], weights: tuple[float, float] = (1.0, 1.0)
 ) -> list[Document]:
-    """Two rankings as one, by reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009), best first."""
-    ranks: dict[Hashable, list[int | None]] = {}
-    documents: dict[Hashable, Document] = {}
-    for side, ranking in enumerate((by_words, by_vectors)):
-        for rank, document in enumerate(ranking, start=1):
-            documents.setdefault(document.id, document)
-            both = ranks.setdefault(document.id, [None, None])
-            both[side] = both[side] or rank
-
-    def score(name: Hashable) -> float:
-        return sum(
-            weight / (RANK_CONSTANT + rank)
-            for weight, rank in zip(weights, ranks[name], strict=True)
-            if rank is not None
-        )
-
-    best = sorted(documents, key=lambda name: (-score(name), ranks[name][0] or len(ranks) + 1))
-    return [_ranked(documents[name], score(name), *ranks[name]) for name in best]
-
-
-def _ranked(document: Document, score: float, lexical: int | None, dense: int | None) -> Document:
-    added: dict[str, Any] = {"score": score, "lexical_rank": lexical, "dense_rank": dense}
-    return Document(id=document.id, page_content=document.page_content, metadata={**document.metadata, **added})
+    """Two rankings as one, by reciprocal rank fusion (``fusion.fused_by_rank``), best first."""
+    return [
+        each.with_metadata(lexical_rank=each.ranks[0], dense_rank=each.ranks[1])
+        for each in fused_by_rank((by_words, by_vectors), weights)
+    ]

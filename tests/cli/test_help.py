@@ -81,7 +81,7 @@ def test_pages_keep_to_the_terminal(
 def test_descriptions_stand_in_one_column(alpaca: Alpaca) -> None:
     lines = alpaca("--help", language="zh").out.split("命令\n")[1].split("\n\n")[0].splitlines()
     starts = {text_width(line[: len(line) - len(line.split(None, 1)[1])]) for line in lines}
-    assert len(lines) == 9
+    assert len(lines) == 10
     assert len(starts) == 1
 
 

@@ -23,6 +23,8 @@ def first_format(tmp_path: Path) -> Path:
             put(library, f"/{number}", f"第{number}号文件讲年假。", missing="" if number else "第 2 页")
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
         connection.executescript(
+            "DROP TABLE vectors; DROP TABLE embedders; DROP INDEX passages_by_digest;"
+            "ALTER TABLE passages DROP COLUMN digest;"
             "DROP TABLE tags; DROP TABLE copies; ALTER TABLE files DROP COLUMN confidence;"
             "ALTER TABLE files DROP COLUMN hidden; PRAGMA user_version=1"
         )
