@@ -10,6 +10,8 @@ window     ALPACA_RAG_WINDOW        context window in tokens, or as 16K: the mod
 strategy   ALPACA_RAG_STRATEGY      ``auto``, ``stuff`` or ``map_reduce``: ``auto``
 draft      ALPACA_RAG_DRAFT         name or path of a small model that drafts for it, or ``none``: none
 kv_type    ALPACA_RAG_KV_TYPE       keys and values in ``f16``, ``q8_0`` or ``q4_0``, GGUF only: the model's own
+embedding  ALPACA_RAG_EMBEDDING     folder of an embedding model, for search by meaning, or ``none``: none
+reranker   ALPACA_RAG_RERANKER      folder of a cross-encoder that ranks what was found again, or ``none``: none
 cache      ALPACA_RAG_CACHE         folder of what can be computed again: ``$XDG_CACHE_HOME/chinese-alpaca-rag``
 prefixes   ALPACA_RAG_PREFIXES      whether prompts' beginnings are kept there, ``true`` or ``false``: ``true``
 language   ALPACA_RAG_LANGUAGE      ``zh`` or ``en``: by the locale
@@ -35,7 +37,20 @@ T = TypeVar("T")
 Strategy = Literal["auto", "stuff", "map_reduce"]
 KvType = Literal["f16", "q8_0", "q4_0"]
 
-KEYS = ("library", "models", "model", "window", "strategy", "draft", "kv_type", "cache", "prefixes", "language")
+KEYS = (
+    "library",
+    "models",
+    "model",
+    "window",
+    "strategy",
+    "draft",
+    "kv_type",
+    "embedding",
+    "reranker",
+    "cache",
+    "prefixes",
+    "language",
+)
 PREFIX = "ALPACA_RAG_"
 FILE_VARIABLE = "ALPACA_RAG_SETTINGS"
 FOLDER = "chinese-alpaca-rag"
@@ -61,6 +76,8 @@ class Settings:
     strategy: Strategy = "auto"
     draft: str | None = None
     kv_type: KvType | None = None
+    embedding: Path | None = None
+    reranker: Path | None = None
     prefixes: bool = True
     language: Language = "en"
     file: Path | None = field(default=None, compare=False)
@@ -70,6 +87,11 @@ class Settings:
     def packing_folder(self) -> Path:
         """Where it is kept which sources stood in earlier prompts: places and digests, one file a library."""
         return self.cache / "packings"
+
+    @property
+    def converted_folder(self) -> Path:
+        """Where embedding models are kept in 8-bit integers."""
+        return self.cache / "embedding-models"
 
     @property
     def prefix_folder(self) -> Path:
@@ -118,6 +140,8 @@ def load_settings(
         strategy=chosen("strategy", _read_strategy, "auto"),
         draft=chosen("draft", _read_draft, None),
         kv_type=chosen("kv_type", _read_kv_type, None),
+        embedding=chosen("embedding", _read_folder, None),
+        reranker=chosen("reranker", _read_folder, None),
         prefixes=chosen("prefixes", _read_switch, True),
         language=chosen("language", _read_language, user_language(variables)),
         file=file,
@@ -226,6 +250,10 @@ def _read_path(given: _Given) -> Path:
         raise given.complaint(zh="这里需要一个文件夹的路径。", en="The path of a folder is wanted here.")
     path = Path(given.value).expanduser()
     return path if path.is_absolute() else ((given.folder or Path.cwd()) / path)
+
+
+def _read_folder(given: _Given) -> Path | None:
+    return None if str(given.value).strip().lower() == "none" else _read_path(given)
 
 
 def _read_model(given: _Given) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from chinese_alpaca_rag.cli.answering import close_model, follow, open_model, show_result
 from chinese_alpaca_rag.cli.output import Output, is_terminal
 from chinese_alpaca_rag.cli.places import pages_of_library
-from chinese_alpaca_rag.cli.retrieving import empty_library, passage_count, readable
+from chinese_alpaca_rag.cli.retrieving import empty_library, opened_retriever, passage_count, readable
 from chinese_alpaca_rag.cli.session import Session
 from chinese_alpaca_rag.cli.usage import missing
 from chinese_alpaca_rag.errors import EmptyQuestionError, WrongUsageError
@@ -61,11 +61,10 @@ def opened_chain(session: Session, passages: int) -> Iterator[tuple[QuestionAnsw
             raise empty_library(session)
         # LangChain takes a third of a second to import: not before the quick refusals.
         from chinese_alpaca_rag.chains import create_qa_chain
-        from chinese_alpaca_rag.retrieval.lexical import LibraryRetriever
 
         chain = create_qa_chain(
             model or open_model(session, keeping=True),
-            LibraryRetriever(library=library, k=passages),
+            opened_retriever(session, library, passages),
             window=session.settings.window,
             strategy=session.settings.strategy,
             packings=_packings(session, model, library),

@@ -14,7 +14,7 @@ from langchain_core.runnables import Runnable
 from chinese_alpaca_rag.cli.output import Output
 from chinese_alpaca_rag.cli.places import named, pages_of_documents
 from chinese_alpaca_rag.cli.question_files import read_text, shown_name
-from chinese_alpaca_rag.cli.retrieving import empty_library
+from chinese_alpaca_rag.cli.retrieving import embed_missing, empty_library, opened_retriever
 from chinese_alpaca_rag.cli.search import Part, check_within, scope_of
 from chinese_alpaca_rag.cli.session import Session
 from chinese_alpaca_rag.cli.text import counted, one_line, shortened
@@ -27,7 +27,6 @@ from chinese_alpaca_rag.ingest.pipeline import FileOutcome
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.library.scope import Scope
 from chinese_alpaca_rag.library.store import Library
-from chinese_alpaca_rag.retrieval.lexical import LibraryRetriever
 
 DEFAULT_DEPTHS = (1, 5, 10)
 LONGEST_FILE = 64 << 20  # bytes; the largest public sets in SQuAD's layout have about 50 MB
@@ -96,10 +95,11 @@ def _of_contexts(session: Session, questions: tuple[JudgedQuestion, ...]) -> Ite
         yield _Searched(library, Scope(), judged_by_context(questions), tuple(refused))
 
 
-def _retriever(searched: _Searched, depth: int) -> Runnable[str, list[Document]]:
+def _retriever(session: Session, searched: _Searched, depth: int) -> Runnable[str, list[Document]]:
     """The retriever that is measured: the one of ``ask``."""
-    paths = None if searched.scope.paths is None else list(searched.scope.paths)
-    return LibraryRetriever(library=searched.library, k=depth, paths=paths, tags=list(searched.scope.tags))
+    if not searched.library.readonly:  # made for this, and not embedded yet
+        embed_missing(session, searched.library)
+    return opened_retriever(session, searched.library, depth, searched.scope)
 
 
 def _judge(session: Session, searched: _Searched, depths: Sequence[int]) -> RetrievalReport:
@@ -109,7 +109,7 @@ def _judge(session: Session, searched: _Searched, depths: Sequence[int]) -> Retr
     copies: dict[str, list[str]] = {}
     for copy in searched.library.copies():
         copies.setdefault(copy.file.path, []).append(copy.path)
-    retriever = _retriever(searched, max(depths))
+    retriever = _retriever(session, searched, max(depths))
     return judge(searched.questions, retriever, k=depths, copies=copies, on_question=asked)
 
 

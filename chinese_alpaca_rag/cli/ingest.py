@@ -18,6 +18,7 @@ from typing import Any
 from chinese_alpaca_rag.cli.failures import StoppedError
 from chinese_alpaca_rag.cli.output import Output, is_terminal
 from chinese_alpaca_rag.cli.places import shown_path
+from chinese_alpaca_rag.cli.retrieving import embed_missing, embedding_model
 from chinese_alpaca_rag.cli.session import Session
 from chinese_alpaca_rag.cli.text import counted
 from chinese_alpaca_rag.errors import LibraryError, WrongUsageError
@@ -63,6 +64,8 @@ class Wanted:
 def ingest(session: Session, wanted: Wanted, *, watch: bool = False) -> int:
     """Read files into the library and report what became of each; with ``watch``, again at every change."""
     wanted = _checked(wanted)
+    if session.settings.embedding is not None:
+        embedding_model(session)  # raises where it is none, before anything is read
     if watch:
         from chinese_alpaca_rag.cli.watching import watch_paths
 
@@ -98,10 +101,14 @@ def ingest_once(session: Session, library: Library, wanted: Wanted, *, again: bo
                 tags=wanted.tags,
                 on_outcome=on_outcome,
             )
+        embedded = embed_missing(session, library)
     except KeyboardInterrupt as error:
         raise StoppedError(_kept(done)) from error
     problems = library.derived_problems
     _tell_all(session, outcomes, time.perf_counter() - began, problems, again=again)
+    if embedded and not again:
+        made = Words(zh=f"新算了 {embedded} 个段落的向量。", en=f"Vectors made of {counted(embedded, 'passage')}.")
+        session.output.note(made.text(), "dim")
     if problems:
         return SOMETHING_KEPT
     return SOME_REFUSED if any(outcome.status == "refused" for outcome in outcomes) else 0

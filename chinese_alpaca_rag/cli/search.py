@@ -11,7 +11,7 @@ from typing import Any
 
 from chinese_alpaca_rag.cli.output import Output
 from chinese_alpaca_rag.cli.places import PageName, named, shown_path
-from chinese_alpaca_rag.cli.retrieving import empty_library, passage_count, readable
+from chinese_alpaca_rag.cli.retrieving import empty_library, opened_retriever, passage_count, readable
 from chinese_alpaca_rag.cli.session import Session
 from chinese_alpaca_rag.cli.text import counted, one_line
 from chinese_alpaca_rag.errors import EmptyQuestionError, WrongUsageError
@@ -54,7 +54,7 @@ def search(session: Session, query: str, passages: str | None, part: Part) -> in
         if not library.passage_count():
             raise empty_library(session)
         check_within(library, scope)
-        found = library.search(wanted, limit=count, scope=scope)
+        found = _found(session, library, wanted, count, scope)
     missing = [quote for quote in quotes_in(wanted) if not any(holds_quote(passage, quote) for passage, _ in found)]
     if session.output.as_json:
         shown = [_as_json(passage, score, wanted) for passage, score in found]
@@ -68,6 +68,19 @@ def search(session: Session, query: str, passages: str | None, part: Part) -> in
                 ).text()
             )
     return 0
+
+
+def _found(session: Session, library: Library, query: str, k: int, scope: Scope) -> list[tuple[Passage, float]]:
+    """Passages with their scores: those of full-text search unless the settings name models."""
+    if session.settings.embedding is None and session.settings.reranker is None:
+        return library.search(query, limit=k, scope=scope)
+    documents = [one.metadata for one in opened_retriever(session, library, k, scope).invoke(query)]
+    passages = {one.id: one for one in library.passages_by_id([each["passage_id"] for each in documents])}
+    return [
+        (passages[each["passage_id"]], float(each.get("rerank_score", each["score"])))
+        for each in documents
+        if each["passage_id"] in passages
+    ]
 
 
 def scope_of(part: Part) -> Scope:

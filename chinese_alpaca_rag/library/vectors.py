@@ -19,7 +19,7 @@ from chinese_alpaca_rag.library.database import translated
 if TYPE_CHECKING:
     from chinese_alpaca_rag.library.store import Library
 
-#: Vectors of so many models stay; those of the one that was used least recently go when another one is added.
+#: Vectors of so many models stay; those of the one that made some the longest ago go when another one is added.
 MOST_EMBEDDERS = 2
 
 _DIGEST_BYTES = 16
@@ -47,12 +47,12 @@ class PassageVectors:
         self._library = library
 
     def embedders(self) -> list[Embedder]:
-        """The models whose vectors are kept, the last used first."""
+        """The models whose vectors are kept, the one that last made some first."""
         rows = self._rows("SELECT id, fingerprint, probe FROM embedders ORDER BY used_at DESC, id DESC")
         return [Embedder(int(row[0]), str(row[1]), bytes(row[2])) for row in rows]
 
     def use(self, fingerprint: str, probe: bytes, known: Embedder | None = None) -> Embedder:
-        """Note that a model is used now: ``known``, or else a new one. More than ``MOST_EMBEDDERS`` are not kept."""
+        """Note that a model makes vectors now, ``known`` or a new one; beyond ``MOST_EMBEDDERS`` none are kept."""
         now = datetime.now(UTC).isoformat()
         with self._library.changing():
             connection = self._library._connection

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         spread_over_files,
         without_near_duplicates,
     )
+    from chinese_alpaca_rag.retrieval.dense import LibraryVectors
     from chinese_alpaca_rag.retrieval.embeddings import LocalEmbeddings
     from chinese_alpaca_rag.retrieval.faiss_store import FaissStore
     from chinese_alpaca_rag.retrieval.hybrid import HybridRetriever
@@ -26,6 +27,7 @@ __all__ = [
     "FaissStore",
     "HybridRetriever",
     "LibraryRetriever",
+    "LibraryVectors",
     "LocalEmbeddings",
     "MultiQueryRetriever",
     "Reranker",
@@ -44,6 +46,7 @@ _WHERE = {
     "FaissStore": "faiss_store",
     "HybridRetriever": "hybrid",
     "LibraryRetriever": "lexical",
+    "LibraryVectors": "dense",
     "LocalEmbeddings": "embeddings",
     "MultiQueryRetriever": "multi_query",
     "Reranker": "reranking",

@@ -14,6 +14,7 @@ from typing import Any
 from chinese_alpaca_rag.errors import AlpacaRagError, CheckpointError, MissingExtraError, ModelNotFoundError
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.offline import stay_offline
+from chinese_alpaca_rag.retrieval.encoders import without_progress_bars
 
 # What part of a window stands in the next one as well, so that no sentence is seen only in halves.
 OVERLAP = 0.25
@@ -39,10 +40,11 @@ def load_cross_encoder(folder: Path, device: str = "auto") -> Any:
     place = None if device == "auto" else device
     try:
         _require_head(folder)
-        model = CrossEncoder(
-            str(folder), device=place, trust_remote_code=False, local_files_only=True,
-            activation_fn=nn.Identity(), model_kwargs={"use_safetensors": True},
-        )  # fmt: skip
+        with without_progress_bars():
+            model = CrossEncoder(
+                str(folder), device=place, trust_remote_code=False, local_files_only=True,
+                activation_fn=nn.Identity(), model_kwargs={"use_safetensors": True},
+            )  # fmt: skip
     except AlpacaRagError:
         raise
     except Exception as problem:  # what the libraries raise for damaged files has no common type

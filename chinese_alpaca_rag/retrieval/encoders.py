@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -116,10 +117,11 @@ def load_sentence_transformer(folder: Path, device: str) -> Any:
 
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     try:
-        model = SentenceTransformer(
-            str(folder), device=place, local_files_only=True, trust_remote_code=False,
-            model_kwargs={"use_safetensors": True},
-        )  # fmt: skip
+        with without_progress_bars():
+            model = SentenceTransformer(
+                str(folder), device=place, local_files_only=True, trust_remote_code=False,
+                model_kwargs={"use_safetensors": True},
+            )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, SafetensorError) as error:
         raise CheckpointError(
             Words(
@@ -131,6 +133,20 @@ def load_sentence_transformer(folder: Path, device: str) -> Any:
             ),
         ) from error
     return model.eval()
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Keeps transformers from drawing its own on the terminal."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def check_folder(folder: Path) -> None:

@@ -17,6 +17,7 @@ from chinese_alpaca_rag.errors import ModelError, WrongUsageError
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.retrieval.cross_encoder import load_cross_encoder, longest_pair, windows
 from chinese_alpaca_rag.retrieval.inner import found_by
+from chinese_alpaca_rag.retrieval.quoting import quotes_first
 
 # Tokens of a passage that a window has at least, however long the question is.
 _LEAST_ROOM = 2
@@ -114,7 +115,8 @@ class RerankingRetriever(BaseRetriever):
 
     ``reranker`` is a ``CrossEncoderReranker`` or anything else with its method ``scores``. ``fetch`` documents are
     taken where ``retriever`` can be asked for a number, otherwise as many as it gives. Each document's ``rerank_score``
-    is the reranker's, ``former_rank`` (from 1) where it stood before; among equal scores the former order stays.
+    is the reranker's, ``former_rank`` (from 1) where it stood before; among equal scores the former order stays. What
+    the question quotes still comes first.
     ModelError where a score is no finite number.
     """
 
@@ -136,7 +138,8 @@ class RerankingRetriever(BaseRetriever):
         if len(scores) != len(found) or not all(map(math.isfinite, scores)):
             raise _failed(type(self.reranker).__name__, f"{len(scores)} / {len(found)}, NaN?")
         best = sorted(range(len(found)), key=lambda number: -scores[number])
-        return [_reranked(found[number], float(scores[number]), number + 1) for number in best[:wanted]]
+        ranked = [_reranked(found[number], float(scores[number]), number + 1) for number in best]
+        return quotes_first(ranked, query)[:wanted]
 
 
 def _encodable(text: str) -> str:

@@ -78,7 +78,7 @@ def test_both_sides_are_merged(library: Library, tmp_path: Path) -> None:
     found = retriever(library, tmp_path / "vectors", k=4).invoke("年假有几天？")
     assert names(found)[0] == "/年假.txt"
     assert found[0].metadata["lexical_rank"] == found[0].metadata["dense_rank"] == 1
-    assert found[0].metadata["score"] == pytest.approx(2 / 61)
+    assert found[0].metadata["score"] == pytest.approx(1.5 / 3)
     # Vectors give every passage a rank, words only those that share one.
     assert set(names(found)) == set(PAGES)
     assert {document.metadata["lexical_rank"] for document in found[1:]} >= {None}
