@@ -82,8 +82,8 @@ class TorchEncoder:
         on_gpu = not self.device.startswith("cpu")
         if on_gpu:
             self.model = self.model.half()
-        # A row of a passage's length fills a CPU's caches; a GPU wants many.
-        self.batch_tokens = 32_768 if on_gpu else 512
+        # A few rows of a passage's length fill a CPU's caches; a GPU wants many.
+        self.batch_tokens = 32_768 if on_gpu else 2048
         self.tokens = tokens_of(self.model)
 
     def encode(self, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
@@ -101,9 +101,10 @@ class TorchEncoder:
         return np.asarray(vectors.float().cpu().numpy(), dtype=np.float32)
 
 
-def load_sentence_transformer(folder: Path, device: str) -> Any:
+def load_sentence_transformer(folder: Path, device: str, *, attention: str = "sdpa") -> Any:
     """The model in ``folder``, from safetensors only and without code of its own; ``auto`` takes a GPU if there is one.
 
+    ``attention`` is transformers' implementation of it, where the model has a choice.
     ModelNotFoundError where there is no folder, CheckpointError for files that cannot be used, MissingExtraError.
     """
     check_folder(folder)
@@ -120,7 +121,7 @@ def load_sentence_transformer(folder: Path, device: str) -> Any:
         with without_progress_bars():
             model = SentenceTransformer(
                 str(folder), device=place, local_files_only=True, trust_remote_code=False,
-                model_kwargs={"use_safetensors": True},
+                model_kwargs={"use_safetensors": True, "attn_implementation": attention},
             )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, SafetensorError) as error:
         raise CheckpointError(

@@ -24,6 +24,7 @@ def write_embedder(
     seed: int = 0,
     pooling: str = "cls",
     normalize: bool = True,
+    characters: str = CHARACTERS,
 ) -> Path:
     """Write the model to ``folder``; ``vocabulary`` pieces (padded with unused ones), ``most`` tokens a text."""
     import torch
@@ -32,7 +33,7 @@ def write_embedder(
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(seed)
-    pieces = [*SPECIAL, *dict.fromkeys(CHARACTERS)]
+    pieces = [*SPECIAL, *dict.fromkeys(characters)]
     pieces += [f"[unused{number}]" for number in range(vocabulary - len(pieces))]
     config = BertConfig(
         vocab_size=len(pieces), hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads,
