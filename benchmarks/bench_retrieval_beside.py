@@ -2,10 +2,11 @@
 
     python -m benchmarks.bench_retrieval_beside
 
-``Library`` is on disk, every file durable before the next one is taken, and is asked from a freshly opened one.
-LangChain's BM25Retriever and bm25s, both over jieba's words, and FAISS (flat) are in memory and gone when the process
-ends; Chroma is on disk. Questions and additions go to all in turn, in one process. An addition ends when a search has
-found it. BM25Retriever and bm25s must be built again for one; they are let off splitting the old passages again.
+``Library`` is on disk, every file durable before the next one is taken, and is asked from a freshly opened one, which
+remembers nothing. LangChain's BM25Retriever and bm25s, both over jieba's words, and FAISS (flat) are in memory; what
+it takes to save and load them is not counted. Chroma is on disk. Questions and additions go to all in turn, in one
+process. An addition ends when a search has found it. BM25Retriever and bm25s must be built again for one; they are
+let off splitting the old passages again.
 
 FAISS and Chroma get pairs of characters hashed to 512 dimensions: a stand-in that costs next to nothing where an
 embedding model would take milliseconds to seconds a passage. Compare their speed and cost; their recall is the
@@ -26,7 +27,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.bench_retrieval import Ranks, files_among, recombined
 from benchmarks.figures import figure, medians, skipped
 from benchmarks.question_set import DATA, AskedQuestion, QuestionSet, passage_number
-from benchmarks.search_engines import Chroma, Engine, Files, installed_engines
+from benchmarks.search_engines import TIMED, Chroma, Engine, Files, installed_engines
 from chinese_alpaca_rag.offline import stay_offline
 
 QUESTIONS = {1_000: 200, 10_000: 200, 100_000: 100}  # at each number of passages
@@ -103,12 +104,14 @@ def add_to_all(engines: Sequence[Engine], passages: Sequence[str], measured: dic
             assert passage_number(path) in found, f"{engine.name} does not find what was added"
 
 
-def print_tables(name: str, measured: dict[str, Measured]) -> None:
+def print_tables(count: int, measured: dict[str, Measured]) -> None:
+    name = f"{count} passages"
     words, vectors = ("BM25Retriever", "bm25s"), ("FAISS_flat", "Chroma")
     for what, group in (("words by jieba", words), ("stand-in vectors", vectors)):
         held = [measured[one] for one in group if one in measured]
         if held:
-            medians(f"{name}, {what}, to be added to the build, s", all_passages=held[0].preparing)
+            basis = "timed" if count <= TIMED else f"from the pace of {TIMED}"
+            medians(f"{name}, {what}, to be added to the build, s, {basis}", all_passages=held[0].preparing)
     tables: dict[str, Callable[[Measured], float]] = {
         "build in s": lambda one: one.build,
         f"one more file of {ADDED} passages until found, ms": lambda one: 1000 * statistics.median(one.add),
@@ -162,9 +165,9 @@ def measure(whole: QuestionSet, engines: Sequence[Engine], count: int) -> dict[s
         add_to_all(engines, additions, measured, count)
         for engine in engines:
             engine.close()
-    name = f"{count} passages"
-    print(f"{name}, {len(questions)} questions", flush=True)
-    print_tables(name, measured)
+    rounds = ", ".join(f"{engine.name} {len(measured[engine.name].add)}" for engine in engines)
+    print(f"{count} passages: {len(questions)} questions, files added: {rounds}", flush=True)
+    print_tables(count, measured)
     print_figures(count, measured)
     return measured
 

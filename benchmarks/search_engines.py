@@ -257,5 +257,5 @@ def installed_engines() -> list[Engine]:
         try:
             engines.append(make())
         except ImportError as error:
-            skipped(f"retrieval_beside_{name}", f"{error.name} is not installed (pip install --group bench)")
+            skipped(f"retrieval_beside_{name}", f"{error.name} is not installed (make .venv/.bench)")
     return engines

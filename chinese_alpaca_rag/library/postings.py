@@ -39,7 +39,8 @@ class Postings:
         rows = self._connection.execute(
             "SELECT doc, min(count(*), ?) FROM temp.term_places WHERE term = ? GROUP BY doc", (MOST_COUNTED, term)
         ).fetchall()
-        found = array("i", (row[0] for row in rows)), array("i", (row[1] for row in rows))
+        passages, counts = zip(*rows, strict=True) if rows else ((), ())
+        found = array("i", passages), array("i", counts)
         self._keep(term, found)
         return found
 

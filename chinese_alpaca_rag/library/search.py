@@ -31,11 +31,11 @@ FEW = 256
 MOST_COUNTS = 200_000
 # Saturation and length normalisation; an occurrence in a heading or title counts as so many; a run of three
 # characters weighs so much of its rarer pair. ``python -m benchmarks.fit_lexical_weights`` compares choices.
-K1 = 1.2
+K1 = 1.0
 B = 0.0
 IN_HEADING = 1.0
 IN_TITLE = 0.6
-TRIPLE = 0.6
+TRIPLE = 0.45
 
 PassagesById = Callable[[Sequence[int]], list[Passage]]
 
@@ -128,8 +128,13 @@ class PassageSearch:
             if budget < 0 and number and len(weights) >= enough:
                 break
             weighed = [weight * count * (K1 + 1) / (count + K1) for count in range(MOST_COUNTED + 1)]
-            for passage, count in zip(*self._postings.of(term), strict=True):
-                if within is None or passage in within:
+            passages, counts = self._postings.of(term)
+            if within is None:
+                for passage, count in zip(passages, counts, strict=True):
+                    weights[passage] = weight_of(passage, 0.0) + weighed[count]
+                continue
+            for passage, count in zip(passages, counts, strict=True):
+                if passage in within:
                     weights[passage] = weight_of(passage, 0.0) + weighed[count]
         return heapq.nlargest(enough, weights, key=weights.__getitem__)
 
