@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         spread_over_files,
         without_near_duplicates,
     )
+    from chinese_alpaca_rag.retrieval.chroma_cache import open_chroma_vectors
     from chinese_alpaca_rag.retrieval.dense import LibraryVectors
     from chinese_alpaca_rag.retrieval.embeddings import LocalEmbeddings
     from chinese_alpaca_rag.retrieval.faiss_store import FaissStore
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from chinese_alpaca_rag.retrieval.lexical import LibraryRetriever
     from chinese_alpaca_rag.retrieval.library_vectors import open_library_vectors
     from chinese_alpaca_rag.retrieval.multi_query import MultiQueryRetriever, model_queries, parts_of
+    from chinese_alpaca_rag.retrieval.postgres import open_postgres_vectors
     from chinese_alpaca_rag.retrieval.reranking import CrossEncoderReranker, Reranker, RerankingRetriever
 
 __all__ = [
@@ -34,7 +36,9 @@ __all__ = [
     "RerankingRetriever",
     "expanded",
     "model_queries",
+    "open_chroma_vectors",
     "open_library_vectors",
+    "open_postgres_vectors",
     "parts_of",
     "spread_over_files",
     "without_near_duplicates",
@@ -53,7 +57,9 @@ _WHERE = {
     "RerankingRetriever": "reranking",
     "expanded": "arranging",
     "model_queries": "multi_query",
+    "open_chroma_vectors": "chroma_cache",
     "open_library_vectors": "library_vectors",
+    "open_postgres_vectors": "postgres",
     "parts_of": "multi_query",
     "spread_over_files": "arranging",
     "without_near_duplicates": "arranging",

@@ -1,4 +1,4 @@
-"""A LangChain vector store over faiss: exact search, cosine similarity, snapshots on disk that survive anything."""
+"""A LangChain vector store over faiss: cosine similarity, snapshots on disk that survive anything."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import VectorStore
 from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
-from chinese_alpaca_rag.errors import EmbeddingChangedError, MissingExtraError, VectorStoreError, WrongUsageError
+from chinese_alpaca_rag.errors import EmbeddingChangedError, VectorStoreError, WrongUsageError
 from chinese_alpaca_rag.language import Words
-from chinese_alpaca_rag.retrieval.snapshots import Snapshot, read_snapshot, write_snapshot
+from chinese_alpaca_rag.retrieval.snapshots import Snapshot, damaged, read_snapshot, write_snapshot
+from chinese_alpaca_rag.retrieval.vector_index import EXACT_UP_TO, VectorIndex, load_faiss
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,16 +35,20 @@ class FaissStore(VectorStore):
     """Documents found by the cosine similarity of their embeddings, -1 to 1, higher is better.
 
     In memory until ``save`` writes it to a folder; ``open`` reads it again. Adding a document whose id is there
-    replaces it. A text that is in the store already is not embedded again. May be used from several threads. Every
-    search is exact: its time grows with the number of vectors. ``filter`` of the searches is a function of a document,
-    or metadata that it must have. MissingExtraError without faiss.
+    replaces it. A text that is in the store already is not embedded again. May be used from several threads. ``filter``
+    of the searches is a function of a document, or metadata that it must have. MissingExtraError without faiss.
+
+    Up to ``exact_up_to`` documents every search is exact, and its time grows with their number: DOCFIGURES. Beyond, a
+    graph is walked that misses one of the nearest now and then (``vector_index``); the addition that crosses the line
+    builds it, which takes minutes.
     """
 
-    def __init__(self, embedding: Embeddings) -> None:
-        _faiss()  # said now, not after everything is embedded
+    def __init__(self, embedding: Embeddings, exact_up_to: int = EXACT_UP_TO) -> None:
+        load_faiss()  # said now, not after everything is embedded
         self._embedding = embedding
+        self._exact_up_to = exact_up_to
         self._guard = threading.RLock()
-        self._index: Any = None
+        self._index: VectorIndex | None = None
         self._next = 0
         self._keys: dict[str, int] = {}  # by document id
         self._documents: dict[int, Document] = {}  # by key, in the order of adding
@@ -67,19 +72,24 @@ class FaissStore(VectorStore):
     # On disk
 
     @classmethod
-    def open(cls, folder: Path | str, embedding: Embeddings) -> FaissStore:
-        """The store that was saved in ``folder``.
+    def open(cls, folder: Path | str, embedding: Embeddings, *, exact_up_to: int = EXACT_UP_TO) -> FaissStore:
+        """The store that was saved in ``folder``; a graph that it needs and that was not saved is built.
 
         VectorStoreNotFoundError where there is none, VectorStoreDamagedError where it is not as it was written,
         EmbeddingChangedError where ``embedding`` is not the model that made its vectors.
         """
         name, snapshot = read_snapshot(Path(folder))
-        store = cls(embedding)
+        store = cls(embedding, exact_up_to)
         if len(snapshot.probe):
             probe = _unit(np.asarray([embedding.embed_query(_PROBE)], dtype=np.float32))[0]
             if probe.shape != snapshot.probe.shape or float(probe @ snapshot.probe) < _LEAST_ALIKE:
                 raise _another_embedding(Path(folder))
-        store._put(list(snapshot.documents), snapshot.vectors)
+        if snapshot.documents:
+            keys = store._register(snapshot.documents)
+            try:
+                store._index = VectorIndex.restored(keys, snapshot.vectors, exact_up_to, snapshot.graph)
+            except ValueError as error:
+                raise damaged(Path(folder), str(error)) from error
         store._snapshot = name
         return store
 
@@ -90,12 +100,12 @@ class FaissStore(VectorStore):
         whatever is there, damaged or not, is to go.
         """
         with self._guard:
-            dimension = self._index.d if self._index is not None else 0
-            probe = np.zeros(0, dtype=np.float32)
-            if dimension:
+            probe, graph = np.zeros(0, dtype=np.float32), None
+            if self._index is not None:
+                graph = self._index.saved_graph()
                 probe = _unit(np.asarray([self._embedding.embed_query(_PROBE)], dtype=np.float32))[0]
             keys = list(self._documents)
-            snapshot = Snapshot([self._documents[key] for key in keys], self._vectors(keys), probe)
+            snapshot = Snapshot([self._documents[key] for key in keys], self._vectors(keys), probe, graph)
             self._snapshot = write_snapshot(Path(folder), snapshot, after=None if replace else self._snapshot)
 
     # Adding and removing
@@ -108,10 +118,11 @@ class FaissStore(VectorStore):
         metadatas: list[dict[str, Any]] | None = None,
         *,
         ids: list[str] | None = None,
+        exact_up_to: int = EXACT_UP_TO,
         **_: Any,
     ) -> FaissStore:
         """A new store with ``texts`` in it."""
-        store = cls(embedding)
+        store = cls(embedding, exact_up_to)
         store.add_texts(texts, metadatas, ids=ids)
         return store
 
@@ -212,54 +223,49 @@ class FaissStore(VectorStore):
         if self._index is None or k < 1:
             return []
         query = _unit(np.asarray([vector], dtype=np.float32))
-        self._check_dimension(query)
-        faiss = _faiss()
-        parameters = None
+        self._check_dimension(query, self._index)
+        among = None
         if filter is not None:
-            keys = [key for key, document in self._documents.items() if _passes(document, filter)]
-            if not keys:
-                return []
-            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBatch(np.asarray(keys, dtype=np.int64)))
-            k = min(k, len(keys))
-        scores, keys_found = self._index.search(query, min(k, len(self._documents)), params=parameters)
-        return [(int(key), float(score)) for key, score in zip(keys_found[0], scores[0], strict=True) if key >= 0]
+            among = [key for key, document in self._documents.items() if _passes(document, filter)]
+        return self._index.search(query[0], k, among)
 
     # The index
 
     def _put(self, documents: Sequence[Document], vectors: NDArray[np.float32]) -> None:
         if not documents:
             return
-        faiss = _faiss()
         if self._index is not None:
-            self._check_dimension(vectors)
+            self._check_dimension(vectors, self._index)
         self._drop([document.id or "" for document in documents])
-        if self._index is None:
-            self._index = faiss.IndexIDMap2(faiss.IndexFlatIP(vectors.shape[1]))
-        keys = range(self._next, self._next + len(documents))
+        index = self._index or VectorIndex(vectors.shape[1], self._exact_up_to)
+        index.add(range(self._next, self._next + len(documents)), vectors)
+        self._index = index
+        self._register(documents)
+
+    def _register(self, documents: Sequence[Document]) -> list[int]:
+        """The keys under which the documents are from now on."""
+        keys = list(range(self._next, self._next + len(documents)))
         self._next += len(documents)
-        self._index.add_with_ids(np.ascontiguousarray(vectors), np.asarray(keys, dtype=np.int64))
         for key, document in zip(keys, documents, strict=True):
             self._keys[document.id or ""] = key
             self._documents[key] = document
             self._by_text.setdefault(document.page_content, {})[key] = None
+        return keys
 
     def _drop(self, names: Iterable[str]) -> None:
         keys = [self._keys.pop(name) for name in dict.fromkeys(names) if name in self._keys]
-        if keys:
-            self._index.remove_ids(np.asarray(keys, dtype=np.int64))
-            for key in keys:
-                content = self._documents.pop(key).page_content
-                del self._by_text[content][key]
-                if not self._by_text[content]:
-                    del self._by_text[content]
+        for key in keys:
+            content = self._documents.pop(key).page_content
+            del self._by_text[content][key]
+            if not self._by_text[content]:
+                del self._by_text[content]
         if not self._documents:
             self._index = None
+        elif keys and self._index is not None:
+            self._index.remove(keys)
 
     def _vectors(self, keys: Sequence[int]) -> NDArray[np.float32]:
-        if not keys:
-            return np.zeros((0, self._index.d if self._index is not None else 0), dtype=np.float32)
-        vectors: NDArray[np.float32] = self._index.reconstruct_batch(np.asarray(keys, dtype=np.int64))
-        return vectors
+        return np.zeros((0, 0), dtype=np.float32) if self._index is None else self._index.vectors(keys)
 
     def _embedded(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors, shape (texts, dimension): those of texts that are here already, and new ones."""
@@ -275,12 +281,12 @@ class FaissStore(VectorStore):
             rows.update(zip(some, _unit(made), strict=True))
         return np.stack([rows[text] for text in texts]) if texts else np.zeros((0, 0), dtype=np.float32)
 
-    def _check_dimension(self, vectors: NDArray[np.float32]) -> None:
-        if vectors.shape[1] != self._index.d:
+    def _check_dimension(self, vectors: NDArray[np.float32], index: VectorIndex) -> None:
+        if vectors.shape[1] != index.dimension:
             raise EmbeddingChangedError(
                 Words(
-                    zh=f"向量是 {vectors.shape[1]} 维，库里的是 {self._index.d} 维。",
-                    en=f"The vector has {vectors.shape[1]} dimensions, those of the store have {self._index.d}.",
+                    zh=f"向量是 {vectors.shape[1]} 维，库里的是 {index.dimension} 维。",
+                    en=f"The vector has {vectors.shape[1]} dimensions, those of the store have {index.dimension}.",
                 ),
                 hint=Words(zh="请用建库时的嵌入模型。", en="Use the embedding model that the store was made with."),
             )
@@ -301,14 +307,6 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each row of length 1; a row of zeros stays."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.ascontiguousarray(vectors / np.where(lengths > 0, lengths, 1.0), dtype=np.float32)
-
-
-def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise MissingExtraError.for_package("faiss", "dense") from error
-    return faiss
 
 
 def _another_embedding(folder: Path) -> EmbeddingChangedError:

@@ -7,6 +7,8 @@ Layout of a store's folder::
         manifest.json        format, number and dimension of the vectors, the probe, SHA-256 of the other files
         vectors.npy          float32, one row a document, unit length
         documents.jsonl      id, page_content and metadata, one a line, in the rows' order
+        graph.faiss          only where the store searches through a graph: its links, as faiss writes them
+        removed.npy          then also: vectors that are only in the graph, with their places in it
 
 A snapshot is written beside the others, synced, and then named in ``current`` by one rename: a kill at any moment
 leaves the old one or the new one. Nothing in it is ever unpickled.
@@ -25,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from langchain_core.documents import Document
@@ -40,6 +42,7 @@ from chinese_alpaca_rag.errors import (
 )
 from chinese_alpaca_rag.language import Words
 from chinese_alpaca_rag.library.lock import WriterLock
+from chinese_alpaca_rag.retrieval.vector_index import SavedGraph
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,15 +51,20 @@ FORMAT = 1
 _CURRENT = "current"
 _NAME = re.compile(r"snapshot-(\d{6,})")
 _VECTORS, _DOCUMENTS, _MANIFEST = "vectors.npy", "documents.jsonl", "manifest.json"
+_GRAPH, _REMOVED = "graph.faiss", "removed.npy"
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a store holds. ``vectors``: float32, shape (documents, dimension); ``probe``: of a fixed text."""
+    """What a store holds. ``vectors``: float32, shape (documents, dimension); ``probe``: of a fixed text.
+
+    ``graph``: None for one that searches exactly.
+    """
 
     documents: Sequence[Document]
     vectors: NDArray[np.float32]
     probe: NDArray[np.float32]
+    graph: SavedGraph | None = None
 
 
 def current_snapshot(folder: Path) -> str:
@@ -66,9 +74,9 @@ def current_snapshot(folder: Path) -> str:
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as error:
-        raise _damaged(folder, str(error)) from error
+        raise damaged(folder, str(error)) from error
     if not _NAME.fullmatch(name):
-        raise _damaged(folder, _CURRENT)
+        raise damaged(folder, _CURRENT)
     return name
 
 
@@ -80,21 +88,23 @@ def read_snapshot(folder: Path) -> tuple[str, Snapshot]:
     place = folder / name
     try:
         manifest = json.loads((place / _MANIFEST).read_bytes())
-        contents = {part: (place / part).read_bytes() for part in (_VECTORS, _DOCUMENTS)}
+        parts = [_VECTORS, _DOCUMENTS, *(part for part in (_GRAPH, _REMOVED) if part in manifest["sha256"])]
+        contents = {part: (place / part).read_bytes() for part in parts}
         for part, content in contents.items():
             if hashlib.sha256(content).hexdigest() != manifest["sha256"][part]:
-                raise _damaged(folder, part)
+                raise damaged(folder, part)
         if manifest["format"] != FORMAT:
-            raise _damaged(folder, f"format {manifest['format']}")
-        vectors = np.load(io.BytesIO(contents[_VECTORS]), allow_pickle=False)
+            raise damaged(folder, f"format {manifest['format']}")
+        vectors = _array(contents[_VECTORS])
         documents = [_document(line) for line in contents[_DOCUMENTS].splitlines()]
         probe = np.asarray(manifest["probe"], dtype=np.float32)
         fits = vectors.dtype == np.float32 and vectors.shape == (len(documents), manifest["dimension"])
         if not fits or probe.shape != (manifest["dimension"],):
-            raise _damaged(folder, _VECTORS)
+            raise damaged(folder, _VECTORS)
+        graph = SavedGraph(contents[_GRAPH], _array(contents[_REMOVED])) if _GRAPH in contents else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _damaged(folder, str(error)) from error
-    return name, Snapshot(documents, vectors, probe)
+        raise damaged(folder, str(error)) from error
+    return name, Snapshot(documents, vectors, probe, graph)
 
 
 def write_snapshot(folder: Path, snapshot: Snapshot, *, after: str | None) -> str:
@@ -136,10 +146,13 @@ def write_snapshot(folder: Path, snapshot: Snapshot, *, after: str | None) -> st
 
 
 def _write_parts(place: Path, snapshot: Snapshot) -> None:
-    vectors = io.BytesIO()
-    np.save(vectors, np.ascontiguousarray(snapshot.vectors, dtype=np.float32), allow_pickle=False)
     lines = [_line(document) for document in snapshot.documents]
-    contents = {_VECTORS: vectors.getvalue(), _DOCUMENTS: "".join(lines).encode("ascii")}
+    contents = {
+        _VECTORS: _npy(np.ascontiguousarray(snapshot.vectors, dtype=np.float32)),
+        _DOCUMENTS: "".join(lines).encode("ascii"),
+    }
+    if snapshot.graph is not None:
+        contents |= {_GRAPH: snapshot.graph.links, _REMOVED: _npy(snapshot.graph.removed)}
     manifest = {
         "format": FORMAT,
         "documents": len(snapshot.documents),
@@ -151,6 +164,17 @@ def _write_parts(place: Path, snapshot: Snapshot) -> None:
         _write(place / part, content)
     _write(place / _MANIFEST, json.dumps(manifest).encode("ascii"))
     wait_for_disk(place)
+
+
+def _npy(array: NDArray[Any]) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    return content.getvalue()
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    array: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
+    return array
 
 
 def _line(document: Document) -> str:
@@ -212,7 +236,8 @@ def _not_found(folder: Path) -> VectorStoreNotFoundError:
     )
 
 
-def _damaged(folder: Path, what: str) -> VectorStoreDamagedError:
+def damaged(folder: Path, what: str) -> VectorStoreDamagedError:
+    """The error for a store in ``folder`` whose part ``what`` is not as it was written."""
     return VectorStoreDamagedError(
         Words(zh=f"向量库 {folder} 已损坏：{what}", en=f"The vector store {folder} is damaged: {what}"), hint=_ANEW
     )
