@@ -99,13 +99,14 @@ def _opened(place: Path, library: Library, embedding: Embeddings, on_progress: O
 def _store(folder: Path, embedding: Embeddings) -> Chroma:
     from chromadb.config import Settings
 
-    return _chroma()(
+    store: Chroma = _chroma()(
         collection_name=COLLECTION,
         embedding_function=embedding,
         persist_directory=str(folder),
         client_settings=Settings(anonymized_telemetry=False, is_persistent=True, persist_directory=str(folder)),
         collection_metadata={"hnsw:space": "cosine"},
     )
+    return store
 
 
 def _held(store: Chroma) -> dict[str, str]:

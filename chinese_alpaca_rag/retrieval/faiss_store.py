@@ -237,7 +237,7 @@ class FaissStore(VectorStore):
         if self._index is not None:
             self._check_dimension(vectors, self._index)
         self._drop([document.id or "" for document in documents])
-        index = self._index or VectorIndex(vectors.shape[1], self._exact_up_to)
+        index = self._index if self._index is not None else VectorIndex(vectors.shape[1], self._exact_up_to)
         index.add(range(self._next, self._next + len(documents)), vectors)
         self._index = index
         self._register(documents)

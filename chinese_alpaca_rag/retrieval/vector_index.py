@@ -315,7 +315,7 @@ def _tombstone(dimension: int) -> np.dtype[np.void]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """faiss in the calling thread alone: several race for the graph's nodes, and the graph is another each time."""
+    """Keep faiss in the calling thread: several race for the graph's nodes, and the graph is another each time."""
     faiss = load_faiss()
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)

@@ -46,7 +46,7 @@ def sources(library: Library, folder: Path) -> set[str]:
 
 class TestStandard(VectorStoreIntegrationTests):
     @pytest.fixture
-    def vectorstore(self, tmp_path: Path) -> Iterator[VectorStore]:  # type: ignore[override]
+    def vectorstore(self, tmp_path: Path) -> Iterator[VectorStore]:
         with Library.open(tmp_path / "library", create=True) as library:
             yield open_chroma_vectors(tmp_path / "chroma", library, self.get_embeddings())
 
