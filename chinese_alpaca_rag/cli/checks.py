@@ -17,6 +17,7 @@ from chinese_alpaca_rag.cli.memory import in_bytes
 from chinese_alpaca_rag.cli.model_checks import model_checks
 from chinese_alpaca_rag.cli.packages import EXTRAS, REQUIRED, install, installed
 from chinese_alpaca_rag.cli.places import shown_path
+from chinese_alpaca_rag.cli.search_model_checks import search_model_checks
 from chinese_alpaca_rag.cli.text import counted
 from chinese_alpaca_rag.cli.version import kit_version
 from chinese_alpaca_rag.errors import AlpacaRagError, LibraryNotFoundError, MissingExtraError
@@ -36,6 +37,7 @@ _PURPOSES = {
     "hf": Words(zh="transformers 模型", en="transformers models"),
     "cuda": Words(zh="NVIDIA GPU 上的 8 位和 4 位权重", en="8-bit and 4-bit weights on NVIDIA GPUs"),
     "dense": Words(zh="向量检索", en="dense retrieval"),
+    "postgres": Words(zh="PostgreSQL 里的向量", en="vectors in PostgreSQL"),
     "server": Words(zh="网络服务", en="the server"),
 }
 _WEIGHTS = ("*.gguf", "*.safetensors")
@@ -52,6 +54,7 @@ def every_check(settings: Settings) -> Iterator[Check]:
     yield check_settings(settings)
     yield check_library(settings)
     yield check_models_folder(settings)
+    yield from search_model_checks(settings)
     yield check_prefixes(settings)
     yield check_memory()
     yield from model_checks(settings)

@@ -31,7 +31,17 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "gguf": ("llama-cpp-python",),
     "hf": ("transformers", "torch", "safetensors", "accelerate", "peft"),
     "cuda": ("bitsandbytes",),
-    "dense": ("sentence-transformers", "faiss-cpu", "chromadb", "torch"),
+    "dense": (
+        "sentence-transformers",
+        "faiss-cpu",
+        "chromadb",
+        "langchain-chroma",
+        "torch",
+        "tokenizers",
+        "onnx",
+        "onnxruntime",
+    ),
+    "postgres": ("langchain-postgres",),
     "server": ("starlette", "uvicorn"),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,8 @@ class FaissStore(VectorStore):
             if probe.shape != snapshot.probe.shape or float(probe @ snapshot.probe) < _LEAST_ALIKE:
                 raise _another_embedding(Path(folder))
         if snapshot.documents:
-            keys = store._register(snapshot.documents)
+            keys = store._keys_for(snapshot.documents)
+            store._register(snapshot.documents, keys)
             try:
                 store._index = VectorIndex.restored(keys, snapshot.vectors, exact_up_to, snapshot.graph)
             except ValueError as error:
@@ -100,11 +102,11 @@ class FaissStore(VectorStore):
         whatever is there, damaged or not, is to go.
         """
         with self._guard:
+            keys = list(self._documents)
             probe, graph = np.zeros(0, dtype=np.float32), None
             if self._index is not None:
-                graph = self._index.saved_graph()
+                graph = self._index.saved_graph(keys)
                 probe = _unit(np.asarray([self._embedding.embed_query(_PROBE)], dtype=np.float32))[0]
-            keys = list(self._documents)
             snapshot = Snapshot([self._documents[key] for key in keys], self._vectors(keys), probe, graph)
             self._snapshot = write_snapshot(Path(folder), snapshot, after=None if replace else self._snapshot)
 
@@ -236,29 +238,37 @@ class FaissStore(VectorStore):
             return
         if self._index is not None:
             self._check_dimension(vectors, self._index)
-        self._drop([document.id or "" for document in documents])
         index = self._index if self._index is not None else VectorIndex(vectors.shape[1], self._exact_up_to)
-        index.add(range(self._next, self._next + len(documents)), vectors)
+        keys = self._keys_for(documents)
+        index.add(keys, vectors)
         self._index = index
-        self._register(documents)
+        self._register(documents, keys)
 
-    def _register(self, documents: Sequence[Document]) -> list[int]:
-        """The keys under which the documents are from now on."""
-        keys = list(range(self._next, self._next + len(documents)))
-        self._next += len(documents)
+    def _keys_for(self, documents: Sequence[Document]) -> list[int]:
+        """Of each its own where it is here already, new ones of the others."""
+        new = count(self._next)
+        return [self._keys[name] if (name := document.id or "") in self._keys else next(new) for document in documents]
+
+    def _register(self, documents: Sequence[Document], keys: Sequence[int]) -> None:
+        self._unregister(document.id or "" for document in documents)
+        self._next = max(self._next, max(keys) + 1)
         for key, document in zip(keys, documents, strict=True):
             self._keys[document.id or ""] = key
             self._documents[key] = document
             self._by_text.setdefault(document.page_content, {})[key] = None
-        return keys
 
-    def _drop(self, names: Iterable[str]) -> None:
+    def _unregister(self, names: Iterable[str]) -> list[int]:
+        """The keys that the documents had."""
         keys = [self._keys.pop(name) for name in dict.fromkeys(names) if name in self._keys]
         for key in keys:
             content = self._documents.pop(key).page_content
             del self._by_text[content][key]
             if not self._by_text[content]:
                 del self._by_text[content]
+        return keys
+
+    def _drop(self, names: Iterable[str]) -> None:
+        keys = self._unregister(names)
         if not self._documents:
             self._index = None
         elif keys and self._index is not None:

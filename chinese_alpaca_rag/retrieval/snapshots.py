@@ -8,7 +8,8 @@ Layout of a store's folder::
         vectors.npy          float32, one row a document, unit length
         documents.jsonl      id, page_content and metadata, one a line, in the rows' order
         graph.faiss          only where the store searches through a graph: its links, as faiss writes them
-        removed.npy          then also: vectors that are only in the graph, with their places in it
+        nodes.npy            then also: int64, each row's node in the graph
+        removed.npy          then also: float32, the vectors of the graph's other nodes, whose documents are gone
 
 A snapshot is written beside the others, synced, and then named in ``current`` by one rename: a kill at any moment
 leaves the old one or the new one. Nothing in it is ever unpickled.
@@ -51,7 +52,8 @@ FORMAT = 1
 _CURRENT = "current"
 _NAME = re.compile(r"snapshot-(\d{6,})")
 _VECTORS, _DOCUMENTS, _MANIFEST = "vectors.npy", "documents.jsonl", "manifest.json"
-_GRAPH, _REMOVED = "graph.faiss", "removed.npy"
+_GRAPH, _NODES, _REMOVED = "graph.faiss", "nodes.npy", "removed.npy"
+_OF_GRAPH = (_GRAPH, _NODES, _REMOVED)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def read_snapshot(folder: Path) -> tuple[str, Snapshot]:
     place = folder / name
     try:
         manifest = json.loads((place / _MANIFEST).read_bytes())
-        parts = [_VECTORS, _DOCUMENTS, *(part for part in (_GRAPH, _REMOVED) if part in manifest["sha256"])]
+        parts = [_VECTORS, _DOCUMENTS, *(part for part in _OF_GRAPH if part in manifest["sha256"])]
         contents = {part: (place / part).read_bytes() for part in parts}
         for part, content in contents.items():
             if hashlib.sha256(content).hexdigest() != manifest["sha256"][part]:
@@ -101,7 +103,9 @@ def read_snapshot(folder: Path) -> tuple[str, Snapshot]:
         fits = vectors.dtype == np.float32 and vectors.shape == (len(documents), manifest["dimension"])
         if not fits or probe.shape != (manifest["dimension"],):
             raise damaged(folder, _VECTORS)
-        graph = SavedGraph(contents[_GRAPH], _array(contents[_REMOVED])) if _GRAPH in contents else None
+        graph = None
+        if contents.keys() & _OF_GRAPH:
+            graph = SavedGraph(contents[_GRAPH], _array(contents[_NODES]), _array(contents[_REMOVED]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise damaged(folder, str(error)) from error
     return name, Snapshot(documents, vectors, probe, graph)
@@ -152,7 +156,8 @@ def _write_parts(place: Path, snapshot: Snapshot) -> None:
         _DOCUMENTS: "".join(lines).encode("ascii"),
     }
     if snapshot.graph is not None:
-        contents |= {_GRAPH: snapshot.graph.links, _REMOVED: _npy(snapshot.graph.removed)}
+        graph = snapshot.graph
+        contents |= {_GRAPH: graph.links, _NODES: _npy(graph.nodes), _REMOVED: _npy(graph.removed)}
     manifest = {
         "format": FORMAT,
         "documents": len(snapshot.documents),

@@ -5,15 +5,20 @@ vectors a hierarchical navigable small world graph is walked instead (Malkov and
 approximate nearest neighbor search using HNSW graphs", 2018; faiss' IndexHNSWFlat): its time grows with the logarithm
 of their number, and now and then it misses one of the nearest.
 
+Equal vectors, such as those of a text that comes again and again, are one node: more of them than a node has neighbours
+would link to each other only, and a walk that comes to them would end there.
+
 The graph cannot lose a node. A removed vector stays in it as a tombstone that leads the walk on and is never found;
 when more than a fifth are tombstones everything is built anew without them.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +41,7 @@ _BEAM_SEARCHING = 128
 # A walk with a wider beam costs as much as comparing all: faiss looks through the beam at every step.
 _WIDEST_BEAM = 4096
 _TOMBSTONES = 1 / 5
+_AT_ONCE = 50_000  # vectors copied at a time while everything is built anew
 # Comparing so few is faster than a walk that passes by nearly every node it meets.
 _FEW, _FEW_OF_ALL = 10_000, 1 / 20
 
@@ -44,21 +50,21 @@ _FEW, _FEW_OF_ALL = 10_000, 1 / 20
 class SavedGraph:
     """What of a graph has to be kept, beside the vectors that are not removed.
 
-    ``links``: faiss' own format, without vectors. ``removed``: the tombstones, ascending, one row each with its place
-    among all (``node``, int64) and its ``vector`` (float32, the dimension).
+    ``links``: faiss' own format, without vectors. ``nodes``: of every key, int64. ``removed``: the vectors of the other
+    nodes, which are tombstones, in their order; float32, shape (tombstones, dimension).
     """
 
     links: bytes
-    removed: NDArray[np.void]
+    nodes: NDArray[np.int64]
+    removed: NDArray[np.float32]
 
 
 class VectorIndex:
     """Vectors of ``dimension`` numbers under whole-number keys; scores are inner products, higher is nearer.
 
-    Up to ``exact_up_to`` vectors every search is exact. The add that takes it beyond builds the graph from all of
-    them, on one thread, for the same calls are to give the same graph: about a quarter of a millisecond a vector of
-    512 numbers where there are 20,000, half of one where there are 300,000. The graph goes at the first rebuild with
-    no more than ``exact_up_to`` left. For one thread at a time. MissingExtraError without faiss.
+    Up to ``exact_up_to`` different vectors every search is exact. The add that takes it beyond builds the graph from
+    all of them, on one thread, for the same calls are to give the same graph: BUILDFIGURES. The graph goes at the
+    first rebuild with no more than ``exact_up_to`` left. For one thread at a time. MissingExtraError without faiss.
     """
 
     def __init__(self, dimension: int, exact_up_to: int = EXACT_UP_TO) -> None:
@@ -66,9 +72,12 @@ class VectorIndex:
             raise _less_than_none(exact_up_to)
         self._dimension = dimension
         self._exact_up_to = exact_up_to
-        self._flat, self._graph = _built(np.zeros((0, dimension), dtype=np.float32), with_graph=False)
-        self._keys: list[int] = []  # by node, those of tombstones too
-        self._nodes: dict[int, int] = {}  # by key, in the order of adding; without tombstones
+        self._flat = load_faiss().IndexFlatIP(dimension)
+        self._graph: Any = None
+        self._nodes: dict[int, int] = {}  # by key
+        self._keys: list[dict[int, None]] = []  # by node, those with this vector; none for a tombstone
+        self._living = 0  # nodes that are no tombstones
+        self._by_digest: dict[bytes, int] = {}  # nodes by their vector's
         self._selector: Any = None  # of what is no tombstone
 
     @property
@@ -77,7 +86,7 @@ class VectorIndex:
         return self._dimension
 
     def __len__(self) -> int:
-        """How many vectors there are."""
+        """How many keys there are."""
         return len(self._nodes)
 
     # Adding and removing
@@ -85,45 +94,73 @@ class VectorIndex:
     def add(self, keys: Sequence[int], vectors: NDArray[np.float32]) -> None:
         """Add ``vectors``, shape (keys, dimension); those of keys that are there already are replaced.
 
-        WrongUsageError for a key that comes twice. An interruption leaves the index without any of them.
+        WrongUsageError for a key that comes twice. An interruption leaves every key as it was.
         """
         if len(set(keys)) != len(keys) or vectors.shape != (len(keys), self._dimension):
             raise _not_one_each(keys, vectors)
-        self.remove(keys)
-        if self._graph is None and len(self) + len(keys) > self._exact_up_to:
-            self._build_anew(keys, vectors)
-            return
-        self._append(np.ascontiguousarray(vectors, dtype=np.float32))
-        self._nodes.update(zip(keys, range(len(self._keys), len(self._keys) + len(keys)), strict=True))
-        self._keys += keys
-        self._selector = None
+        rows = np.ascontiguousarray(vectors, dtype=np.float32)
+        digests = [_digest(row) for row in rows]
+        new: dict[bytes, int] = {}  # the first row of each
+        for row, digest in enumerate(digests):
+            if digest not in self._by_digest:
+                new.setdefault(digest, row)
+        if new:
+            self._append(rows[list(new.values())])
+            self._by_digest.update(zip(new, range(len(self._keys), len(self._keys) + len(new)), strict=True))
+            self._keys += [{} for _ in new]
+        before = {key: self._nodes[key] for key in keys if key in self._nodes}
+        self._unlink(keys)
+        self._link(zip(keys, (self._by_digest[digest] for digest in digests), strict=True))
+        try:
+            self._settle()
+        except BaseException:
+            self._unlink(keys)
+            self._link(before.items())
+            raise
 
     def remove(self, keys: Iterable[int]) -> None:
         """Remove the vectors of ``keys``; keys that are not there are no error."""
-        gone = [self._nodes.pop(key) for key in dict.fromkeys(keys) if key in self._nodes]
-        if gone:
-            self._selector = None
-            if len(self._keys) - len(self) > _TOMBSTONES * len(self._keys):
-                self._build_anew([], np.zeros((0, self._dimension), dtype=np.float32))
+        self._unlink(keys)
+        self._settle()
+
+    def _link(self, pairs: Iterable[tuple[int, int]]) -> None:
+        for key, node in pairs:
+            self._living += not self._keys[node]
+            self._nodes[key] = node
+            self._keys[node][key] = None
+        self._selector = None
+
+    def _unlink(self, keys: Iterable[int]) -> None:
+        for key in keys:
+            node = self._nodes.pop(key, None)
+            if node is not None:
+                del self._keys[node][key]
+                self._living -= not self._keys[node]
+        self._selector = None
 
     def _append(self, vectors: NDArray[np.float32]) -> None:
-        whole = self._flat.ntotal
         try:
             with _one_thread():
                 (self._flat if self._graph is None else self._graph).add(vectors)
         except BaseException:
-            # Some are in the graph by half. The next add builds it anew; until then every search is exact.
-            self._flat, self._graph = _built(self._flat.reconstruct_n(0, whole), with_graph=False)
+            # Some are in the graph by half. The next change builds it anew; until then every search is exact.
+            self._flat, self._graph = _built(self._flat, np.arange(len(self._keys)), with_graph=False)
             raise
 
-    def _build_anew(self, keys: Sequence[int], vectors: NDArray[np.float32]) -> None:
-        """Without tombstones, with ``vectors`` under new ``keys``; as a graph where there are enough."""
-        all_keys = [*self._nodes, *keys]
-        rows = np.concatenate([self.vectors(list(self._nodes)), vectors])
-        self._flat, self._graph = _built(rows, with_graph=len(all_keys) > self._exact_up_to)
-        self._keys = all_keys
-        self._nodes = {key: node for node, key in enumerate(all_keys)}
-        self._selector = None
+    def _settle(self) -> None:
+        """Build everything anew where there are too many tombstones, or vectors without a graph."""
+        many = self._living > self._exact_up_to
+        if len(self._keys) - self._living > _TOMBSTONES * len(self._keys) or (many and self._graph is None):
+            nodes = self._living_nodes()
+            self._flat, self._graph = _built(self._flat, nodes, with_graph=many)
+            places = dict(zip(nodes.tolist(), range(len(nodes)), strict=True))
+            self._nodes = {key: places[node] for key, node in self._nodes.items()}
+            self._keys = [self._keys[node] for node in places]
+            self._by_digest = {digest: places[node] for digest, node in self._by_digest.items() if node in places}
+            self._selector = None
+
+    def _living_nodes(self) -> NDArray[np.int64]:
+        return np.asarray([node for node, keys in enumerate(self._keys) if keys], dtype=np.int64)
 
     # Reading
 
@@ -141,62 +178,65 @@ class VectorIndex:
         ``among``: only these keys, those that are not there passed over. As many come as there are, up to ``k``. Among
         a few (10,000, or a twentieth of all), and for a ``k`` above some 2,000, the search is exact.
         """
-        few, count = None, len(self)
-        if among is not None:
-            few = np.unique(np.asarray([self._nodes[key] for key in among if key in self._nodes], dtype=np.int64))
+        if among is None:
+            few, count = None, self._living
+        else:
+            few = self._by_node(among)
             count = len(few)
-        k = min(k, count)
-        if k < 1:
+        wanted = min(k, count)  # nodes, each of one key or more
+        if wanted < 1:
             return []
         # Of the nodes in sight only so many may be found.
-        beam = ceil(max(_BEAM_SEARCHING, 2 * k) * len(self._keys) / count)
-        exact = self._graph is None or len(self) <= self._exact_up_to or beam > _WIDEST_BEAM
-        if exact or (few is not None and count <= max(_FEW, _FEW_OF_ALL * len(self))):
-            return self._nearest(self._flat, query, k, self._exact_parameters(few))
-        found = self._nearest(self._graph, query, k, self._graph_parameters(few, beam))
-        if len(found) < k:  # what is left lies where the walk does not come
-            found = self._nearest(self._flat, query, k, self._exact_parameters(few))
-        return found
+        beam = ceil(max(_BEAM_SEARCHING, 2 * wanted) * len(self._keys) / count)
+        exact = self._graph is None or self._living <= self._exact_up_to or beam > _WIDEST_BEAM
+        found = []
+        if not exact and (few is None or count > max(_FEW, _FEW_OF_ALL * self._living)):
+            found = self._nearest(self._graph, query, wanted, self._graph_parameters(few, beam))
+        if len(found) < wanted:  # also when what is left lies where the walk does not come
+            found = self._nearest(self._flat, query, wanted, self._exact_parameters(few))
+        pairs = ((key, score) for node, score in found for key in (self._keys[node] if few is None else few[node]))
+        return list(islice(pairs, k))
+
+    def _by_node(self, keys: Iterable[int]) -> dict[int, list[int]]:
+        nodes: dict[int, list[int]] = {}
+        for key in dict.fromkeys(keys):
+            if key in self._nodes:
+                nodes.setdefault(self._nodes[key], []).append(key)
+        return nodes
 
     def _nearest(self, index: Any, query: NDArray[np.float32], k: int, parameters: Any) -> list[tuple[int, float]]:
         rows = np.ascontiguousarray(query, dtype=np.float32).reshape(1, self._dimension)
         scores, nodes = index.search(rows, k, params=parameters)
-        found = zip(nodes[0].tolist(), scores[0].tolist(), strict=True)
-        return [(self._keys[node], score) for node, score in found if node >= 0]
+        return [(node, score) for node, score in zip(nodes[0].tolist(), scores[0].tolist(), strict=True) if node >= 0]
 
-    def _exact_parameters(self, few: NDArray[np.int64] | None) -> Any:
+    def _exact_parameters(self, few: Iterable[int] | None) -> Any:
         faiss = load_faiss()
         if few is not None:
-            return faiss.SearchParameters(sel=faiss.IDSelectorArray(few))
+            return faiss.SearchParameters(sel=faiss.IDSelectorArray(np.asarray(sorted(few), dtype=np.int64)))
         selector = self._not_removed()
         return None if selector is None else faiss.SearchParameters(sel=selector)
 
-    def _graph_parameters(self, few: NDArray[np.int64] | None, beam: int) -> Any:
-        selector = self._not_removed() if few is None else _selector_of(few, len(self._keys))
+    def _graph_parameters(self, few: Iterable[int] | None, beam: int) -> Any:
+        selector = self._not_removed() if few is None else _selector_of(list(few), len(self._keys))
         return load_faiss().SearchParametersHNSW(efSearch=beam, sel=selector)
 
     def _not_removed(self) -> Any:
         """None where nothing is."""
-        if self._selector is None and len(self) < len(self._keys):
-            nodes = np.fromiter(self._nodes.values(), dtype=np.int64, count=len(self))
-            self._selector = _selector_of(nodes, len(self._keys))
+        if self._selector is None and self._living < len(self._keys):
+            self._selector = _selector_of(self._living_nodes(), len(self._keys))
         return self._selector
 
     # Keeping the graph
 
-    def saved_graph(self) -> SavedGraph | None:
-        """What ``restored`` needs beside keys and vectors in the order of adding; None where searches are exact."""
-        if self._graph is None or len(self) <= self._exact_up_to:
+    def saved_graph(self, keys: Sequence[int]) -> SavedGraph | None:
+        """What ``restored`` needs beside all ``keys`` and their vectors, in this order; None while search is exact."""
+        if self._graph is None or self._living <= self._exact_up_to:
             return None
         faiss = load_faiss()
-        kept = np.zeros(len(self._keys), dtype=bool)
-        kept[np.fromiter(self._nodes.values(), dtype=np.int64, count=len(self))] = True
-        nodes = np.flatnonzero(~kept)
-        removed = np.zeros(len(nodes), dtype=_tombstone(self._dimension))
-        removed["node"] = nodes
-        if len(nodes):
-            removed["vector"] = self._flat.reconstruct_batch(nodes)
-        return SavedGraph(faiss.serialize_index(self._graph, faiss.IO_FLAG_SKIP_STORAGE).tobytes(), removed)
+        removed = np.setdiff1d(np.arange(len(self._keys)), self._living_nodes())
+        vectors = self._flat.reconstruct_batch(removed) if len(removed) else np.zeros((0, self._dimension), np.float32)
+        links = faiss.serialize_index(self._graph, faiss.IO_FLAG_SKIP_STORAGE).tobytes()
+        return SavedGraph(links, np.asarray([self._nodes[key] for key in keys], dtype=np.int64), vectors)
 
     @classmethod
     def restored(
@@ -210,25 +250,15 @@ class VectorIndex:
         if graph is None or len(keys) <= exact_up_to:
             index.add(keys, vectors)
             return index
-        removed = graph.removed
-        total = len(keys) + len(removed)
-        if removed.dtype != _tombstone(index.dimension) or removed.ndim != 1:
-            raise ValueError("tombstones of another form")
-        nodes = removed["node"]
-        if len(nodes) and (nodes[0] < 0 or nodes[-1] >= total or (np.diff(nodes) < 1).any()):
-            raise ValueError("tombstones out of place")
-        kept = np.ones(total, dtype=bool)
-        kept[nodes] = False
-        rows = np.empty((total, index.dimension), dtype=np.float32)
-        rows[kept], rows[nodes] = vectors, removed["vector"]
-        index._graph = _linked(graph.links, total, index.dimension)
+        rows = _rows(vectors, graph)
+        index._graph = _linked(graph.links, len(rows), index.dimension)
         index._flat.add(rows)
         index._graph.storage = index._flat
         index._graph.own_fields = False  # it is the index' own
-        index._nodes = dict(zip(keys, np.flatnonzero(kept).tolist(), strict=True))
-        index._keys = [-1] * total
-        for key, node in index._nodes.items():
-            index._keys[node] = key
+        index._keys = [{} for _ in rows]
+        index._by_digest = {_digest(row): node for node, row in enumerate(rows)}
+        index._link(zip(keys, graph.nodes.tolist(), strict=True))
+        index._settle()
         return index
 
 
@@ -241,18 +271,40 @@ def load_faiss() -> Any:
     return faiss
 
 
-def _built(vectors: NDArray[np.float32], *, with_graph: bool) -> tuple[Any, Any]:
-    """The vectors one after another, and the graph that owns them or None."""
+def _digest(vector: NDArray[np.float32]) -> bytes:
+    return hashlib.blake2b(vector.tobytes(), digest_size=16).digest()
+
+
+def _built(flat: Any, nodes: NDArray[np.int64], *, with_graph: bool) -> tuple[Any, Any]:
+    """The vectors of some nodes of ``flat``, one after another, and the graph that owns them or None."""
     faiss = load_faiss()
-    if not with_graph:
-        flat = faiss.IndexFlatIP(vectors.shape[1])
-        flat.add(vectors)
-        return flat, None
-    graph = faiss.IndexHNSWFlat(vectors.shape[1], _NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
-    graph.hnsw.efConstruction = _BEAM_ADDING
+    new: Any = faiss.IndexFlatIP(flat.d)
+    if with_graph:
+        new = faiss.IndexHNSWFlat(flat.d, _NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
+        new.hnsw.efConstruction = _BEAM_ADDING
     with _one_thread():
-        graph.add(vectors)
-    return faiss.downcast_index(graph.storage), graph
+        for start in range(0, len(nodes), _AT_ONCE):
+            new.add(flat.reconstruct_batch(nodes[start : start + _AT_ONCE]))
+    return (faiss.downcast_index(new.storage), new) if with_graph else (new, None)
+
+
+def _rows(vectors: NDArray[np.float32], graph: SavedGraph) -> NDArray[np.float32]:
+    """The vectors of all nodes. ValueError unless every node has one, and one only."""
+    nodes, removed = graph.nodes, graph.removed
+    if nodes.dtype != np.int64 or nodes.shape != vectors.shape[:1]:
+        raise ValueError("not one node for each vector")
+    if removed.dtype != np.float32 or removed.ndim != 2 or removed.shape[1] != vectors.shape[1]:
+        raise ValueError("tombstones of another form")
+    living = np.unique(nodes)
+    total = len(living) + len(removed)
+    if living[0] < 0 or living[-1] >= total:
+        raise ValueError("nodes out of range")
+    rows = np.empty((total, vectors.shape[1]), dtype=np.float32)
+    rows[np.setdiff1d(np.arange(total), living)] = removed
+    rows[nodes] = vectors
+    if not np.array_equal(rows[nodes], vectors):
+        raise ValueError("different vectors of one node")
+    return rows
 
 
 def _linked(links: bytes, total: int, dimension: int) -> Any:
@@ -303,14 +355,10 @@ def _check_links(
             raise ValueError("links to nodes that are not on their level")
 
 
-def _selector_of(nodes: NDArray[np.int64], total: int) -> Any:
+def _selector_of(nodes: Sequence[int] | NDArray[np.int64], total: int) -> Any:
     chosen = np.zeros(total, dtype=bool)
     chosen[nodes] = True
     return load_faiss().IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
-
-
-def _tombstone(dimension: int) -> np.dtype[np.void]:
-    return np.dtype([("node", "<i8"), ("vector", "<f4", (dimension,))])
 
 
 @contextmanager

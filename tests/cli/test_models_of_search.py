@@ -121,3 +121,12 @@ def test_a_wrong_model_is_told_before_anything_is_read(
     assert alpaca("ingest", documents, "--json").error["type"] == "ModelNotFoundError"
     monkeypatch.delenv("ALPACA_RAG_EMBEDDING")
     assert alpaca("search", "年假", "--json").error["type"] == "LibraryNotFoundError"
+
+
+def test_the_doctor_looks_at_them(
+    alpaca: Alpaca, embedder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALPACA_RAG_EMBEDDING", str(embedder))
+    monkeypatch.setenv("ALPACA_RAG_RERANKER", str(tmp_path / "none"))
+    states = {one["name"]: one["state"] for one in alpaca("doctor", "--json").document["checks"]}
+    assert (states["embedding"], states["reranker"]) == ("ok", "problem")
