@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, MutableMapping
 
-#: The switches of Hugging Face's hub, unstructured and chromadb, in that order.
+#: The switches of Hugging Face's hub, unstructured, chromadb and ONNX Runtime, in that order.
 QUIET = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -18,6 +18,9 @@ QUIET = {
     "SCARF_NO_ANALYTICS": "1",
     "UNSTRUCTURED_DISABLE_NOTICE": "1",
     "ANONYMIZED_TELEMETRY": "False",
+    # ONNX Runtime sends events to Microsoft from 1.29 on, also where no model is its own; two names in its history.
+    "ORT_DISABLE_TELEMETRY": "1",
+    "ORT_TELEMETRY_DISABLED": "1",
     # Not a connection but a lock: tokenizers' threads and a forked child do not go together.
     "TOKENIZERS_PARALLELISM": "false",
 }

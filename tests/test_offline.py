@@ -33,6 +33,19 @@ for arguments in (
             raise
 """
 
+# What the packages of dense retrieval do in a program.
+STORES = """
+import sys
+from pathlib import Path
+from chinese_alpaca_rag.library.store import Library
+from chinese_alpaca_rag.retrieval import LocalEmbeddings, open_chroma_vectors, open_library_vectors
+library, embedder = sys.argv[1], sys.argv[2]
+with Library.open(library, readonly=True) as opened:
+    for name, opening in (("chroma", open_chroma_vectors), ("faiss", open_library_vectors)):
+        store = opening(Path(library).parent / name, opened, LocalEmbeddings(embedder, device="cpu"))
+        assert store.similarity_search("年假", k=1)
+"""
+
 # Calls that could reach beyond the machine; AF_UNIX and AF_NETLINK stay inside it.
 OUTWARD = re.compile(r"(connect|sendto|sendmsg|sendmmsg)\(.*sa_family=AF_INET6?,.*")
 LOOPBACK = re.compile(r'inet_addr\("127\.|inet_pton\(AF_INET6, "::1"')
@@ -41,6 +54,23 @@ LOOPBACK = re.compile(r'inet_addr\("127\.|inet_pton\(AF_INET6, "::1"')
 def job(library: Path) -> list[str]:
     report = max(DOCUMENTS.glob("*.pdf"), key=lambda path: path.stat().st_size)
     return [sys.executable, "-c", WHOLE_JOB, str(library), str(DOCUMENTS), str(report)]
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **environment}, cwd=ROOT
+    )
+
+
+def write_models(folder: Path) -> tuple[str, str]:
+    """An embedding model and a cross-encoder with random weights, where the packages for them are installed."""
+    for package in ("sentence_transformers", "onnx", "faiss", "langchain_chroma"):
+        pytest.importorskip(package, reason="needs the dense extra")
+    from tests.retrieval.toy_cross_encoder import write_cross_encoder
+    from tests.retrieval.toy_embedder import write_embedder
+
+    write_cross_encoder(folder / "cross-encoder")
+    return str(write_embedder(folder / "embedder", most=128)), str(folder / "cross-encoder")
 
 
 def works(*command: str) -> bool:
@@ -57,6 +87,32 @@ def test_the_whole_job_runs_without_a_network(tmp_path: Path) -> None:
         ["unshare", "--net", "--map-root-user", *job(tmp_path / "library")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_models_and_stores_of_search_make_no_call(tmp_path: Path) -> None:
+    if not works("strace", "-f", "-o", "/dev/null", "true"):
+        pytest.skip("strace is not installed or not permitted here")
+    embedder, reranker = write_models(tmp_path)
+    library = tmp_path / "library"
+    models = {"ALPACA_RAG_EMBEDDING": embedder, "ALPACA_RAG_RERANKER": reranker, "ALPACA_RAG_CACHE": str(tmp_path)}
+    for number, command in enumerate((job(library), [sys.executable, "-c", STORES, str(library), embedder])):
+        trace = tmp_path / f"trace-{number}"
+        tracing = ("strace", "-f", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-o", str(trace))
+        done = run(*tracing, *command, **models)
+        assert done.returncode == 0, done.stderr[-3000:]
+        outward = [line for line in trace.read_text(errors="replace").splitlines() if OUTWARD.search(line)]
+        assert [line for line in outward if not LOOPBACK.search(line)] == []
+
+
+def test_models_and_stores_of_search_need_no_network(tmp_path: Path) -> None:
+    if not works("unshare", "--net", "--map-root-user", "true"):
+        pytest.skip("this machine does not allow a process its own network namespace")
+    embedder, reranker = write_models(tmp_path)
+    library = tmp_path / "library"
+    models = {"ALPACA_RAG_EMBEDDING": embedder, "ALPACA_RAG_RERANKER": reranker, "ALPACA_RAG_CACHE": str(tmp_path)}
+    for command in (job(library), [sys.executable, "-c", STORES, str(library), embedder]):
+        done = run("unshare", "--net", "--map-root-user", *command, **models)
+        assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_no_system_call_of_the_whole_job_reaches_out(tmp_path: Path) -> None:

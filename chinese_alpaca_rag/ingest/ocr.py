@@ -17,6 +17,7 @@ from typing import Any
 
 from chinese_alpaca_rag.ingest.cleaning import clean_page
 from chinese_alpaca_rag.ingest.pdf_lines import Line, page_paragraphs
+from chinese_alpaca_rag.offline import stay_offline
 from chinese_alpaca_rag.sentences import is_cjk
 
 #: Raised when recognised text comes out otherwise, so that libraries read scans again.
@@ -98,6 +99,7 @@ def _edges(corners: Any, scale: float, height: float) -> tuple[float, float, flo
 @functools.cache
 def _engine() -> Any:
     """The models, loaded once a process."""
+    stay_offline(keep_tracing=True)  # onnxruntime would report its use
     from rapidocr import RapidOCR
 
     logging.getLogger("RapidOCR").setLevel(logging.ERROR)

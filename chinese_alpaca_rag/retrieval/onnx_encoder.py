@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from chinese_alpaca_rag.durability import wait_for_disk
 from chinese_alpaca_rag.errors import CheckpointError, MissingExtraError, ModelError
 from chinese_alpaca_rag.language import Words
+from chinese_alpaca_rag.offline import stay_offline
 from chinese_alpaca_rag.retrieval.encoders import (
     TextTokens,
     check_folder,
@@ -225,6 +226,7 @@ def _sha256(path: Path) -> str:
 
 
 def _onnxruntime() -> Any:
+    stay_offline(keep_tracing=True)  # it would report its use
     try:
         import onnx  # noqa: F401 - said now, not after the model is loaded
         import onnxruntime
