@@ -63,8 +63,9 @@ class VectorIndex:
     """Vectors of ``dimension`` numbers under whole-number keys; scores are inner products, higher is nearer.
 
     Up to ``exact_up_to`` different vectors every search is exact. The add that takes it beyond builds the graph from
-    all of them, on one thread, for the same calls are to give the same graph: BUILDFIGURES. The graph goes at the
-    first rebuild with no more than ``exact_up_to`` left. For one thread at a time. MissingExtraError without faiss.
+    all of them, on one thread, for the same calls are to give the same graph: about half a millisecond a vector of 512
+    numbers for 20,000 of them, about one for 200,000. The graph goes at the first rebuild with no more than
+    ``exact_up_to`` left. For one thread at a time. MissingExtraError without faiss.
     """
 
     def __init__(self, dimension: int, exact_up_to: int = EXACT_UP_TO) -> None:
@@ -206,7 +207,8 @@ class VectorIndex:
 
     def _nearest(self, index: Any, query: NDArray[np.float32], k: int, parameters: Any) -> list[tuple[int, float]]:
         rows = np.ascontiguousarray(query, dtype=np.float32).reshape(1, self._dimension)
-        scores, nodes = index.search(rows, k, params=parameters)
+        with _one_thread():  # more gain nothing for one query, and wait for each other where the machine is busy
+            scores, nodes = index.search(rows, k, params=parameters)
         return [(node, score) for node, score in zip(nodes[0].tolist(), scores[0].tolist(), strict=True) if node >= 0]
 
     def _exact_parameters(self, few: Iterable[int] | None) -> Any:

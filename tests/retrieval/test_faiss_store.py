@@ -27,6 +27,7 @@ from chinese_alpaca_rag.errors import (
     WrongUsageError,
 )
 from chinese_alpaca_rag.retrieval import FaissStore
+from chinese_alpaca_rag.retrieval.vector_index import VectorIndex
 from tests.retrieval.character_embeddings import CharacterEmbeddings
 
 pytest.importorskip("faiss", reason="needs the dense extra")
@@ -38,6 +39,14 @@ class TestFaissStore(VectorStoreIntegrationTests):
     @pytest.fixture
     def vectorstore(self) -> VectorStore:
         return FaissStore(self.get_embeddings())
+
+
+class TestFaissStoreOfGraphs(VectorStoreIntegrationTests):
+    """LangChain's own tests, with a graph from the first document on."""
+
+    @pytest.fixture
+    def vectorstore(self) -> VectorStore:
+        return FaissStore(self.get_embeddings(), exact_up_to=0)
 
 
 @pytest.fixture
@@ -263,3 +272,88 @@ def test_from_several_threads() -> None:
         thread.join()
     assert len(store) == 4 * 30
     assert len(store.similarity_search("段", k=1000)) == 120
+
+
+# On disk, with a graph
+
+WORDS = [f"第{number}条：{chr(0x4E00 + number * 7)}{chr(0x5E00 + number * 3)}" for number in range(300)]
+
+
+@pytest.fixture
+def of_graph() -> FaissStore:
+    store = FaissStore.from_texts(WORDS, CharacterEmbeddings(), ids=[str(n) for n in range(300)], exact_up_to=50)
+    store.delete([str(number) for number in range(0, 300, 10)])
+    return store
+
+
+def found_in(store: FaissStore) -> list[tuple[str | None, float]]:
+    return [
+        (document.id, score) for text in WORDS[:40] for document, score in store.similarity_search_with_score(text, k=9)
+    ]
+
+
+def test_saved_and_opened_with_its_graph(of_graph: FaissStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_graph.save(tmp_path)
+    assert {"graph.faiss", "nodes.npy", "removed.npy"} < {path.name for path in tmp_path.rglob("*")}
+    with monkeypatch.context() as patch:
+        patch.setattr(VectorIndex, "add", lambda *_: pytest.fail("built anew"))
+        again = FaissStore.open(tmp_path, CharacterEmbeddings(), exact_up_to=50)
+    assert found_in(again) == found_in(of_graph)
+    again.add_texts(["又一段。"], ids=["new"])
+    again.delete(["1"])
+    again.save(tmp_path)
+    third = FaissStore.open(tmp_path, CharacterEmbeddings(), exact_up_to=50)
+    assert found_in(third) == found_in(again)
+    assert [document.id for document in third.similarity_search("又一段。", k=1)] == ["new"]
+    assert [document.id for document in third.documents()] == [document.id for document in again.documents()]
+
+
+def test_opened_with_another_line(of_graph: FaissStore, tmp_path: Path) -> None:
+    of_graph.save(tmp_path)
+    exact = FaissStore.open(tmp_path, CharacterEmbeddings())
+    assert len(exact) == 270
+    exact.save(tmp_path)
+    assert not list(tmp_path.rglob("graph.faiss"))
+    again = FaissStore.open(tmp_path, CharacterEmbeddings(), exact_up_to=50)
+    assert [score for _, score in found_in(again)] == pytest.approx([score for _, score in found_in(exact)])
+    again.save(tmp_path)
+    assert list(tmp_path.rglob("graph.faiss"))
+
+
+@pytest.mark.parametrize("part", ["graph.faiss", "nodes.npy", "removed.npy"])
+def test_every_damage_to_the_graph_is_noticed(of_graph: FaissStore, tmp_path: Path, part: str) -> None:
+    of_graph.save(tmp_path / "whole")
+    chance = random.Random(7)
+    for number in range(9):
+        folder = tmp_path / f"damaged{number}"
+        shutil.copytree(tmp_path / "whole", folder)
+        [path] = folder.rglob(part)
+        content = bytearray(path.read_bytes())
+        match number % 3:
+            case 0:
+                path.write_bytes(content[: chance.randrange(len(content))])
+            case 1:
+                content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+                path.write_bytes(content)
+            case _:
+                path.unlink()
+        with pytest.raises(VectorStoreDamagedError):
+            FaissStore.open(folder, CharacterEmbeddings(), exact_up_to=50)
+
+
+def test_a_graph_of_other_vectors_is_damage(of_graph: FaissStore, tmp_path: Path) -> None:
+    """Whole by its digest, as after a hand has been at it, and still not believed."""
+    of_graph.save(tmp_path / "one")
+    of_graph.add_texts(["又一段。"])
+    of_graph.save(tmp_path / "other", replace=True)
+    [one], [other] = ([*(tmp_path / name).rglob("manifest.json")] for name in ("one", "other"))
+    shutil.copy(other.with_name("graph.faiss"), one.with_name("graph.faiss"))
+    manifest = json.loads(one.read_text())
+    manifest["sha256"]["graph.faiss"] = json.loads(other.read_text())["sha256"]["graph.faiss"]
+    one.write_text(json.dumps(manifest))
+    with pytest.raises(VectorStoreDamagedError, match="301 vectors, not 300"):
+        FaissStore.open(tmp_path / "one", CharacterEmbeddings(), exact_up_to=50)
+    del manifest["sha256"]["removed.npy"]
+    one.write_text(json.dumps(manifest))
+    with pytest.raises(VectorStoreDamagedError):
+        FaissStore.open(tmp_path / "one", CharacterEmbeddings(), exact_up_to=50)
