@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -164,3 +165,14 @@ def test_answers_are_data_and_nothing_else() -> None:
         isolation._result({"extra": ["unstructured", "office"]}, 1, 1)
     with pytest.raises(DocumentRefusedError):
         isolation._result({"unknown": "message"}, 1, 1)
+
+
+def test_a_parent_that_holds_much_memory_keeps_its_child() -> None:
+    program = """
+from chinese_alpaca_rag.ingest.isolation import ParserLimits, ParserProcess
+held = bytearray(b"x") * (1200 << 20)
+with ParserProcess(ParserLimits()) as parser:
+    parser.parse("<p>正常的文件。</p>".encode(), "html", "a.html")
+    assert parser._child is not None
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
