@@ -61,7 +61,8 @@ def _answer(task: dict[str, Any], data: bytes) -> dict[str, Any]:
     except (MemoryError, RecursionError) as error:
         return {"failed": "memory" if isinstance(error, MemoryError) else "crash", "status": "RecursionError"}
     except Exception as error:
-        if _resident() > 0.7 * int(sys.argv[1]):
+        # The limit is one of address space, where there is one.
+        if (_counted("VmPeak") or _resident()) > 0.7 * int(sys.argv[1]):
             return {"failed": "memory"}  # native code met the limit and gave its failure another name
         # A parser's own failure is the file's fault until proven otherwise; its words are in the reason.
         first_line = str(error).partition("\n")[0][:200]
@@ -133,17 +134,24 @@ def _resident() -> int:
     """The largest resident memory so far, in bytes; 0 where the system does not say."""
     # Linux's own count starts anew with this program; that of getrusage begins with the memory of the process that
     # started it, which may hold a model.
-    with contextlib.suppress(OSError, ValueError):
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        peak = next((line for line in status.splitlines() if line.startswith("VmHWM:")), None)
-        if peak is not None:
-            return int(peak.split()[1]) << 10
+    counted = _counted("VmHWM")
+    if counted is not None:
+        return counted
     try:
         import resource
     except ImportError:
         return 0
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _counted(name: str) -> int | None:
+    """A figure of Linux's about this process's memory, in bytes; None on other systems."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) << 10
+    return None
 
 
 if __name__ == "__main__":

@@ -31,11 +31,11 @@ FEW = 256
 MOST_COUNTS = 200_000
 # Saturation and length normalisation; an occurrence in a heading or title counts as so many; a run of three
 # characters weighs so much of its rarer pair. ``python -m benchmarks.fit_lexical_weights`` compares choices.
-K1 = 1.0
+K1 = 1.2
 B = 0.0
 IN_HEADING = 1.0
 IN_TITLE = 0.6
-TRIPLE = 0.45
+TRIPLE = 0.6
 
 PassagesById = Callable[[Sequence[int]], list[Passage]]
 
